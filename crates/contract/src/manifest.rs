@@ -1,0 +1,55 @@
+//! The manifest: the commit mark of a run's output.
+//!
+//! Written once by a conditional PUT (`If-None-Match: *`) after the uploads and before the report.
+//! A run has an output exactly when its manifest exists; a later attempt that finds a valid one adopts it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{Attempt, JobId, Run};
+use crate::media::{InputInfo, OutputInfo, Quality};
+
+/// Greatest size of a manifest that anybody reads, in bytes.
+pub const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
+
+/// What a run produced and where it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Schema version: 1.
+    pub v: u32,
+    /// The job.
+    pub job_id: JobId,
+    /// The run the output belongs to.
+    pub run: Run,
+    /// The attempt that made it.
+    pub attempt: Attempt,
+    /// Object key of the output, under the prefix the claim gave.
+    pub output_key: String,
+    /// The source as measured.
+    pub input: InputInfo,
+    /// The output as verified.
+    pub output: OutputInfo,
+    /// The engine's own doubts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Quality>,
+    /// What the client should know: conversions, mismatches.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Prefix of everything a run writes: `outputs/{job}/{run}/`.
+#[must_use]
+pub fn run_prefix(job: &JobId, run: Run) -> String {
+    format!("outputs/{job}/{run}/")
+}
+
+/// Object key of a run's manifest.
+#[must_use]
+pub fn manifest_key(job: &JobId, run: Run) -> String {
+    format!("{}manifest.json", run_prefix(job, run))
+}
+
+/// Object key of an attempt's output file.
+#[must_use]
+pub fn output_key(job: &JobId, run: Run, attempt: Attempt, extension: &str) -> String {
+    format!("{}{attempt}/output.{extension}", run_prefix(job, run))
+}

@@ -1,0 +1,299 @@
+//! The worker's protocol: claim, heartbeat, probed, report. Internal and signed ([`crate::signature`]).
+//!
+//! `POST /internal/v1/jobs/{id}/claim` is signed with the fleet key and carries the claim token of the queue
+//! message. `POST /internal/v1/jobs/{id}/attempts/{n}/{heartbeat|probed|report}` are signed with the secret
+//! that the claim's answer gave for this attempt alone. Refusals use the public error envelope; the
+//! `reason` of a 409 is one of [`Refusal`].
+
+use std::fmt;
+use std::str::FromStr;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use crate::credits::MilliCredits;
+use crate::ids::{Attempt, JobId, Run};
+use crate::media::InputInfo;
+use crate::queue::expose;
+use crate::spec::{JobSpec, UnknownName, named};
+
+/// Greatest body of any worker call or answer, in bytes.
+pub const MAX_WORKER_BODY_BYTES: usize = 256 * 1024;
+
+/// Path of the claim of a job.
+#[must_use]
+pub fn claim_path(job: &JobId) -> String {
+    format!("/internal/v1/jobs/{job}/claim")
+}
+
+/// Path of a call of one attempt; `call` is `heartbeat`, `probed` or `report`.
+#[must_use]
+pub fn attempt_path(job: &JobId, attempt: Attempt, call: &str) -> String {
+    format!("/internal/v1/jobs/{job}/attempts/{attempt}/{call}")
+}
+
+/// Asks for the right to work on a job.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClaimRequest {
+    /// Schema version: 1.
+    pub v: u32,
+    /// The run named by the queue message.
+    pub run: Run,
+    /// The token of the queue message.
+    #[serde(serialize_with = "expose")]
+    pub claim_token: SecretString,
+    /// Who asks: a label for logs, at most 128 characters.
+    pub worker_id: String,
+    /// The execution provider that will run the model: `cpu`, `cuda`, `tensorrt`.
+    pub provider: String,
+}
+
+/// The right to work on a job until the lease ends, and all that is needed for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ClaimReply {
+    /// The job.
+    pub job_id: JobId,
+    /// The run.
+    pub run: Run,
+    /// The fencing token.
+    pub attempt: Attempt,
+    /// The lease ends this long after now unless a heartbeat extends it.
+    pub lease_seconds: u32,
+    /// Wall time after which the attempt must have ended.
+    pub deadline_seconds: u32,
+    /// What to do.
+    pub spec: JobSpec,
+    /// Where the source is.
+    pub input: Download,
+    /// Where the output goes.
+    pub output: Upload,
+    /// Where the manifest goes; the PUT is conditional (`If-None-Match: *`).
+    pub manifest: Upload,
+    /// Signs this attempt's calls.
+    #[serde(serialize_with = "expose")]
+    pub report_secret: SecretString,
+    /// What may be worked on.
+    pub limits: MediaLimits,
+}
+
+/// A presigned GET.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Download {
+    /// The URL. Never logged.
+    pub url: String,
+    /// Size of the object; more than that is not read.
+    pub size_bytes: u64,
+}
+
+impl fmt::Debug for Download {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Download").field("size_bytes", &self.size_bytes).finish_non_exhaustive()
+    }
+}
+
+/// A presigned PUT.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Upload {
+    /// Object key, for the manifest.
+    pub key: String,
+    /// The URL. Never logged.
+    pub url: String,
+    /// Headers that are part of the signature and must be sent as they are.
+    pub headers: Vec<(String, String)>,
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("key", &self.key).finish_non_exhaustive()
+    }
+}
+
+/// What a worker accepts of a source. Enforced on what is decoded, not on what headers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MediaLimits {
+    /// Greatest size of the source in bytes.
+    pub max_bytes: u64,
+    /// Greatest width and height in px.
+    pub max_side: u32,
+    /// Greatest length in ms.
+    pub max_duration_ms: u64,
+    /// Greatest frame rate.
+    pub max_fps: u32,
+}
+
+impl Default for MediaLimits {
+    fn default() -> Self {
+        Self { max_bytes: 500 * 1000 * 1000, max_side: 4096, max_duration_ms: 30 * 60 * 1000, max_fps: 120 }
+    }
+}
+
+named! {
+    /// What an attempt is doing.
+    Stage {
+        /// Fetching the source.
+        Download = "download",
+        /// Measuring the source.
+        Probe = "probe",
+        /// Decode, model, encode.
+        Matte = "matte",
+        /// Decoding its own output.
+        Verify = "verify",
+        /// Sending the output.
+        Upload = "upload",
+    }
+}
+
+/// A sign of life. Extends the lease.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeartbeatRequest {
+    /// What the attempt is doing.
+    pub stage: Stage,
+    /// Frames matted so far.
+    pub frames_done: u64,
+    /// Frames in all, 0 while unknown.
+    pub frames_total: u64,
+}
+
+/// The answer to a sign of life.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeartbeatReply {
+    /// Stop, clean up, delete the message: the job is no longer wanted.
+    pub cancel: bool,
+    /// The lease ends this long after now.
+    pub lease_seconds: u32,
+}
+
+/// The source as measured, before any model runs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProbedRequest {
+    /// The measured source.
+    pub input: InputInfo,
+    /// Its length in ms, which the hold is adjusted to.
+    pub duration_ms: u64,
+}
+
+/// Go ahead: the hold covers this much output.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProbedReply {
+    /// Seconds of output that the hold pays for; the attempt stops beyond them.
+    pub paid_seconds: u64,
+    /// What is held now.
+    pub held: MilliCredits,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum ReportRequest {
+    /// The output is uploaded and its manifest written.
+    Completed {
+        /// SHA-256 of the manifest's bytes, lower-case hex.
+        manifest_sha256: String,
+    },
+    /// The attempt failed.
+    Failed {
+        /// Why; decides whether another attempt is made.
+        reason: FailureReason,
+        /// Details for the operator, at most 1000 characters.
+        detail: String,
+    },
+    /// The host goes away; the attempt does not count.
+    Abandoned {
+        /// Details for the operator, at most 1000 characters.
+        detail: String,
+    },
+}
+
+/// What the report led to. A repeated report gets the same answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportReply {
+    /// The job's status now, in public words.
+    pub status: crate::job::JobStatus,
+    /// The message is of no more use: delete it. Otherwise leave it for another attempt.
+    pub delete_message: bool,
+}
+
+named! {
+    /// Why a worker's call was refused with 409.
+    Refusal {
+        /// The job has ended: delete the message.
+        Terminal = "terminal",
+        /// The message belongs to an older run or the job is a draft: delete the message.
+        Superseded = "superseded",
+        /// Another attempt holds the lease: leave the message, try after `retry_after_seconds`.
+        Leased = "leased",
+        /// A later attempt exists: stop quietly, touch nothing.
+        StaleAttempt = "stale_attempt",
+        /// The same report was made before with another content.
+        Contradiction = "contradiction",
+        /// The manifest or what it names is missing or does not fit.
+        BadManifest = "bad_manifest",
+    }
+}
+
+named! {
+    /// Why a job failed (not why a request failed: that is [`crate::ErrorCode`]).
+    FailureReason {
+        /// Not a video, damaged, or no video stream.
+        InvalidMedia = "invalid_media",
+        /// Too long, too large, too many frames a second.
+        LimitExceeded = "limit_exceeded",
+        /// The balance does not cover the measured length.
+        InsufficientCredits = "insufficient_credits",
+        /// The upload is gone.
+        SourceMissing = "source_missing",
+        /// The model's weights are not on the worker.
+        ModelUnavailable = "model_unavailable",
+        /// The options ask for what the engine cannot do.
+        UnsupportedOptions = "unsupported_options",
+        /// The output did not hold its own check.
+        VerificationFailed = "verification_failed",
+        /// A fault of ours: disk, memory, a tool, the network.
+        InternalError = "internal_error",
+        /// The attempt ran past its deadline.
+        TimedOut = "timed_out",
+        /// Attempts ended without any report.
+        WorkerLost = "worker_lost",
+        /// The client cancelled.
+        Cancelled = "cancelled",
+        /// The job reached its greatest age.
+        Expired = "expired",
+    }
+}
+
+impl FailureReason {
+    /// Whether another attempt of the same run may succeed.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        match self {
+            Self::VerificationFailed | Self::InternalError | Self::TimedOut | Self::WorkerLost => true,
+            Self::InvalidMedia
+            | Self::LimitExceeded
+            | Self::InsufficientCredits
+            | Self::SourceMissing
+            | Self::ModelUnavailable
+            | Self::UnsupportedOptions
+            | Self::Cancelled
+            | Self::Expired => false,
+        }
+    }
+
+    /// The sentence that clients show (`job.error`).
+    #[must_use]
+    pub const fn message(self) -> &'static str {
+        match self {
+            Self::InvalidMedia => "The file is not a readable video",
+            Self::LimitExceeded => "The video exceeds the limits of this service",
+            Self::InsufficientCredits => "Not enough credits to process this video",
+            Self::SourceMissing => "The source video is no longer available",
+            Self::ModelUnavailable => "The model is not installed on the worker",
+            Self::UnsupportedOptions => "This combination of options is not supported",
+            Self::VerificationFailed => "The output did not pass its check",
+            Self::InternalError => "Processing failed",
+            Self::TimedOut => "Processing took too long",
+            Self::WorkerLost => "Processing was interrupted too often",
+            Self::Cancelled => "Cancelled",
+            Self::Expired => "The job expired before it could be processed",
+        }
+    }
+}

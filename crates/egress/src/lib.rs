@@ -1,0 +1,1 @@
+//! The only code that opens a URL given by a user.

@@ -1,0 +1,1 @@
+//! The worker: an SQS session, one attempt at a time.

@@ -1,0 +1,1 @@
+//! One integration binary: each of its files is named after what it promises.
