@@ -99,8 +99,8 @@ impl FromStr for ClientId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let well_formed = (1..=64).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+        let well_formed =
+            (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         if well_formed { Ok(Self(text.to_owned())) } else { Err(InvalidId { kind: "client id" }) }
     }
 }
@@ -194,7 +194,14 @@ mod tests {
         let wire = serde_json::to_string(&id).unwrap();
         assert_eq!(wire, format!("\"job_{}\"", "ab".repeat(16)));
         assert_eq!(serde_json::from_str::<JobId>(&wire).unwrap(), id);
-        for bad in ["", "job_", "job_AB", "../../etc", "vid_abababababababababababababababab", "job_abababababababababababababababa."] {
+        for bad in [
+            "",
+            "job_",
+            "job_AB",
+            "../../etc",
+            "vid_abababababababababababababababab",
+            "job_abababababababababababababababa.",
+        ] {
             assert!(bad.parse::<JobId>().is_err(), "{bad}");
         }
     }

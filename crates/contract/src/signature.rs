@@ -86,9 +86,7 @@ pub fn report_secret(master: &SecretString, job: &JobId, attempt: Attempt) -> Se
     let mut okm = [0u8; 32];
     let info = format!("rotoless/report/v1/{job}/{attempt}");
     #[expect(clippy::expect_used, reason = "32 bytes are within HKDF-SHA256's 255 blocks")]
-    Hkdf::<Sha256>::new(None, master.expose_secret().as_bytes())
-        .expand(info.as_bytes(), &mut okm)
-        .expect("32 bytes");
+    Hkdf::<Sha256>::new(None, master.expose_secret().as_bytes()).expand(info.as_bytes(), &mut okm).expect("32 bytes");
     SecretString::from(hex::encode(okm))
 }
 
