@@ -1,0 +1,128 @@
+//! What the operator decides: prices, limits, times.
+
+use jiff::SignedDuration;
+use rotoless_contract::worker::MediaLimits;
+use rotoless_contract::{MilliCredits, Model};
+
+/// A price list. Jobs keep the version and the rate they were started under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pricing {
+    /// Names the list.
+    pub version: String,
+    original: MilliCredits,
+    light: MilliCredits,
+    pro: MilliCredits,
+    human: MilliCredits,
+}
+
+impl Default for Pricing {
+    /// The published list: http-contract.md §4.
+    fn default() -> Self {
+        Self {
+            version: "2026-11-01".to_owned(),
+            original: MilliCredits(1000),
+            light: MilliCredits(750),
+            pro: MilliCredits(3000),
+            human: MilliCredits(750),
+        }
+    }
+}
+
+impl Pricing {
+    /// Milli-credits for one second of output.
+    #[must_use]
+    pub const fn per_second(&self, model: Model) -> MilliCredits {
+        match model {
+            Model::Original => self.original,
+            Model::Light => self.light,
+            Model::Pro => self.pro,
+            Model::Human => self.human,
+        }
+    }
+}
+
+/// A duration rounded up to whole seconds; the least that is billed is one.
+#[must_use]
+pub fn billed_seconds(duration_ms: u64) -> u64 {
+    duration_ms.div_ceil(1000).max(1)
+}
+
+/// The price of `seconds` at `per_second`; saturates instead of overflowing.
+#[must_use]
+pub const fn cost(per_second: MilliCredits, seconds: u64) -> MilliCredits {
+    MilliCredits(per_second.0.saturating_mul(seconds))
+}
+
+/// Everything the use cases take from configuration.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The price list for new runs.
+    pub pricing: Pricing,
+    /// What is accepted of a source.
+    pub limits: MediaLimits,
+    /// Length of a lease. The queue's visibility timeout is the same.
+    pub lease: SignedDuration,
+    /// Greatest age of a run before it fails as expired.
+    pub max_job_age: SignedDuration,
+    /// A pending job without a known message gets one after this long.
+    pub resend_after: SignedDuration,
+    /// How long uploads are kept.
+    pub upload_retention: SignedDuration,
+    /// How long outputs are kept.
+    pub output_retention: SignedDuration,
+    /// Life of a presigned link given to clients and workers.
+    pub link_life: SignedDuration,
+    /// How long an idempotency key is remembered.
+    pub idempotency_life: SignedDuration,
+    /// Whether webhooks and sources may use plain http.
+    pub allow_http: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            pricing: Pricing::default(),
+            limits: MediaLimits::default(),
+            lease: SignedDuration::from_secs(120),
+            max_job_age: SignedDuration::from_hours(24),
+            resend_after: SignedDuration::from_secs(30),
+            upload_retention: SignedDuration::from_hours(24),
+            output_retention: SignedDuration::from_hours(7 * 24),
+            link_life: SignedDuration::from_hours(1),
+            idempotency_life: SignedDuration::from_hours(24),
+            allow_http: false,
+        }
+    }
+}
+
+impl Policy {
+    /// Wall time for one attempt at a source of this length: max(10 min, 20 × the video), at most 2 h.
+    #[must_use]
+    pub fn attempt_deadline(&self, duration_ms: u64) -> SignedDuration {
+        // 20 × the length in ms, in seconds.
+        let seconds = (duration_ms / 50).clamp(600, 7200);
+        SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(7200))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_billed_rounded_up_and_amounts_stay_exact_at_the_edges() {
+        for (ms, seconds) in [(0, 1), (1, 1), (1000, 1), (1001, 2), (3000, 3), (u64::MAX, u64::MAX.div_ceil(1000))] {
+            assert_eq!(billed_seconds(ms), seconds);
+        }
+        assert_eq!(cost(MilliCredits(750), 3), MilliCredits(2250));
+        assert_eq!(cost(MilliCredits(750), u64::MAX), MilliCredits(u64::MAX));
+    }
+
+    #[test]
+    fn an_attempt_gets_ten_minutes_to_two_hours() {
+        let minutes = |ms| Policy::default().attempt_deadline(ms).as_mins();
+        assert_eq!(minutes(3_000), 10);
+        assert_eq!(minutes(3 * 60_000), 60);
+        assert_eq!(minutes(30 * 60_000), 120);
+    }
+}

@@ -1,0 +1,308 @@
+//! What the use cases need of the world. A function's ports are its rights: keep them narrow.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rotoless_contract::job::JobStatus;
+use rotoless_contract::queue::QueueMessage;
+use rotoless_contract::{ClientId, JobId};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::{Balance, Cause, Movement};
+use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
+
+/// A dependency failed. Classified by the adapter; nobody reads its text to decide.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Too many requests.
+    #[error("throttled")]
+    Throttled(#[source] AdapterError),
+    /// Another transaction touched the same item at the same time; nothing was applied.
+    #[error("transaction conflict")]
+    Conflict(#[source] AdapterError),
+    /// No answer in time.
+    #[error("timed out")]
+    Timeout {
+        /// The change may have been applied.
+        maybe_applied: bool,
+        /// What the adapter saw.
+        #[source]
+        source: AdapterError,
+    },
+    /// Refused connection, 5xx.
+    #[error("unavailable")]
+    Unavailable(#[source] AdapterError),
+    /// What is stored cannot be read.
+    #[error("stored {what} is not readable")]
+    Corrupt {
+        /// Which kind of item.
+        what: &'static str,
+        /// What the adapter saw.
+        #[source]
+        source: AdapterError,
+    },
+    /// A fault of ours: rights, names, limits.
+    #[error("request was not accepted")]
+    Rejected(#[source] AdapterError),
+}
+
+/// The adapter's own error.
+pub type AdapterError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether the same call may succeed later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// No.
+    Never,
+    /// Soon, with jitter.
+    Backoff,
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn retry(&self) -> Retry {
+        match self {
+            Self::Throttled(_) | Self::Conflict(_) | Self::Timeout { .. } | Self::Unavailable(_) => Retry::Backoff,
+            Self::Corrupt { .. } | Self::Rejected(_) => Retry::Never,
+        }
+    }
+}
+
+/// Why a [`Change`] was not applied. Except for `Store`, nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The job is no longer at the version that was judged: read it again and judge anew.
+    #[error("the job changed meanwhile")]
+    Stale,
+    /// The balance does not cover the movement.
+    #[error("not enough credits")]
+    InsufficientCredits,
+    /// The cause moved credits before.
+    #[error("the cause is in the ledger already")]
+    AlreadyInLedger,
+    /// The idempotency key is taken.
+    #[error("the idempotency key is taken")]
+    KeyTaken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One change of one job with everything that must happen with it: applied whole or not at all.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The job after it. Its version is the expected one plus one; 1 means that it must not exist yet.
+    pub job: JobRecord,
+    /// Credits that move, and why.
+    pub money: Option<(Cause, Movement)>,
+    /// The attempt that begins or ends.
+    pub attempt: Option<AttemptRecord>,
+    /// The webhook event that it causes, or whose state it changes.
+    pub delivery: Option<DeliveryRecord>,
+    /// The promise that it keeps; must not exist yet, or have ended.
+    pub idempotency: Option<IdempotencyRecord>,
+}
+
+impl fmt::Debug for JobRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRecord")
+            .field("id", &self.id)
+            .field("version", &self.version)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which of a client's jobs.
+#[derive(Debug, Clone)]
+pub struct ListQuery {
+    /// Whose.
+    pub client: ClientId,
+    /// Only in one of these states; all when empty.
+    pub statuses: Vec<JobStatus>,
+    /// At most this many.
+    pub limit: u32,
+    /// Skip this many.
+    pub offset: u32,
+    /// Go on after this place.
+    pub cursor: Option<String>,
+}
+
+/// Some of a client's jobs, newest first.
+#[derive(Debug, Clone)]
+pub struct JobPage {
+    /// The jobs.
+    pub items: Vec<JobRecord>,
+    /// How many match in all.
+    pub total: u64,
+    /// Where to go on, if there are more.
+    pub next_cursor: Option<String>,
+}
+
+/// Jobs: the truth of what is owed.
+#[async_trait]
+pub trait Jobs: Send + Sync {
+    /// The job as last committed (a consistent read).
+    async fn job(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError>;
+    /// Applies a change whole, or not at all.
+    async fn commit(&self, change: Change) -> Result<(), CommitError>;
+    /// Some of a client's jobs. May lag behind commits.
+    async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError>;
+    /// Jobs whose `due_at` is not after `now`, earliest first. May lag behind commits.
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError>;
+    /// One attempt of a job.
+    async fn attempt(
+        &self,
+        id: &JobId,
+        attempt: rotoless_contract::Attempt,
+    ) -> Result<Option<AttemptRecord>, StoreError>;
+}
+
+/// Credits outside of jobs.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// The client's credits (a consistent read); zero for one who never had any.
+    async fn balance(&self, client: &ClientId) -> Result<Balance, StoreError>;
+    /// Adds credits, once for each `grant_id`.
+    ///
+    /// # Errors
+    /// [`CommitError::AlreadyInLedger`] when the grant happened before.
+    async fn grant(
+        &self,
+        client: &ClientId,
+        grant_id: &str,
+        amount: rotoless_contract::MilliCredits,
+        note: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), CommitError>;
+}
+
+/// API keys.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// The key with this fingerprint.
+    async fn key(&self, fingerprint: &str) -> Result<Option<KeyRecord>, StoreError>;
+    /// Adds a key.
+    async fn add(&self, key: &KeyRecord) -> Result<(), StoreError>;
+    /// Enables or disables; `false` when there is no such key.
+    async fn set_enabled(&self, fingerprint: &str, enabled: bool) -> Result<bool, StoreError>;
+    /// All keys, oldest first.
+    async fn list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+}
+
+/// Promises made to clients who retry.
+#[async_trait]
+pub trait Promises: Send + Sync {
+    /// The record, also one whose time is over (a consistent read).
+    async fn promise(&self, scope: &str) -> Result<Option<IdempotencyRecord>, StoreError>;
+}
+
+/// Webhook events waiting to be sent. They are written, and changed, with their job: [`Jobs::commit`].
+#[async_trait]
+pub trait Deliveries: Send + Sync {
+    /// Events whose next try is not after `now`, earliest first. May lag behind commits.
+    async fn due_deliveries(
+        &self,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<(JobId, rotoless_contract::DeliveryId)>, StoreError>;
+    /// One event (a consistent read).
+    async fn delivery(
+        &self,
+        job: &JobId,
+        id: &rotoless_contract::DeliveryId,
+    ) -> Result<Option<DeliveryRecord>, StoreError>;
+    /// Changes an event alone, on condition of its version (`record.version - 1`): leases it for a try.
+    async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError>;
+}
+
+/// What is known of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Bytes.
+    pub size_bytes: u64,
+    /// Media type as stored.
+    pub content_type: Option<String>,
+}
+
+/// A link that carries its own right. `Debug` hides it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresignedUrl(pub String);
+
+impl fmt::Debug for PresignedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PresignedUrl")
+    }
+}
+
+/// A presigned PUT: the link, and headers that must be sent as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PresignedPut {
+    /// The link.
+    pub url: PresignedUrl,
+    /// Signed headers, lower-case names.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a presigned PUT is bound to.
+#[derive(Debug, Clone, Default)]
+pub struct PutTerms {
+    /// Signed `Content-Type`.
+    pub content_type: Option<String>,
+    /// Signed `Content-Length`.
+    pub size_bytes: Option<u64>,
+    /// Signed `If-None-Match: *`: only where nothing is yet.
+    pub only_if_absent: bool,
+}
+
+/// The object store, as far as the control plane needs it.
+#[async_trait]
+pub trait Objects: Send + Sync {
+    /// Size and type, or `None` where there is nothing.
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError>;
+    /// Bytes `start..start+len` (fewer at the end), or `None` where there is nothing.
+    async fn read(&self, key: &str, start: u64, len: u64) -> Result<Option<Bytes>, StoreError>;
+    /// A link to read an object; `filename` is what a browser saves it as.
+    async fn presign_get(&self, key: &str, life: Duration, filename: Option<&str>) -> Result<PresignedUrl, StoreError>;
+    /// A link to write an object.
+    async fn presign_put(&self, key: &str, life: Duration, terms: &PutTerms) -> Result<PresignedPut, StoreError>;
+    /// Removes everything under a prefix; returns how many objects.
+    async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError>;
+}
+
+/// The queue of work.
+#[async_trait]
+pub trait WorkQueue: Send + Sync {
+    /// Sends one message; the client is the fair-queue group.
+    async fn send(&self, message: &QueueMessage, client: &ClientId) -> Result<(), StoreError>;
+}
+
+/// Makes workers exist. A wake is a hint: losing or doubling it changes latency, never correctness.
+#[async_trait]
+pub trait Waker: Send + Sync {
+    /// Asks for `n` sessions.
+    async fn wake(&self, n: u32) -> Result<(), StoreError>;
+}
+
+/// The time.
+pub trait Clock: Send + Sync {
+    /// Now, to the millisecond.
+    fn now(&self) -> Timestamp;
+}
+
+/// Randomness for ids, keys and tokens.
+pub trait Entropy: Send + Sync {
+    /// 256 random bits.
+    fn bits(&self) -> [u8; 32];
+
+    /// 128 random bits.
+    fn id_bits(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id.copy_from_slice(&self.bits()[..16]);
+        id
+    }
+}
