@@ -1,1 +1,4 @@
 //! The media engine: probe, decode, model, composite, encode, verify.
+
+pub mod registry;
+pub mod tfjs;
