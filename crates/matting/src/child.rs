@@ -72,17 +72,15 @@ impl Child {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         confine::confine(&mut command, confinement);
         tracing::debug!(child.program = program, child.arguments = ?command.get_args(), "starting a tool");
-        let mut child = command.spawn().map_err(|error| EngineError::Tool {
-            program,
-            status: None,
-            stderr: error.to_string(),
-        })?;
+        let mut child =
+            command.spawn().map_err(|error| EngineError::Tool { program, status: None, stderr: error.to_string() })?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let pid = Pid::from_raw(child.id().cast_signed());
         let process = Arc::new(Process { pid, child: Mutex::new(Some(child)) });
         // From here on dropping `this` cleans up.
         let mut this = Self { program, process, stderr: None, stdin, stdout };
-        for pipe in [this.stdin.as_ref().map(AsFd::as_fd), this.stdout.as_ref().map(AsFd::as_fd)].into_iter().flatten() {
+        for pipe in [this.stdin.as_ref().map(AsFd::as_fd), this.stdout.as_ref().map(AsFd::as_fd)].into_iter().flatten()
+        {
             // A system that refuses leaves the pipe as it was: slower, not wrong.
             let _ = fcntl(pipe, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
         }

@@ -2,10 +2,13 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::process::Command;
 
+use ffmpeg_sidecar::command::FfmpegCommand;
 use rotoless_contract::worker::MediaLimits;
 
 use crate::container::Container;
+use crate::tools::Tools;
 
 /// How much of a file is read to find out what its streams are.
 const PROBE_BYTES: u64 = 32 << 20;
@@ -34,4 +37,12 @@ pub(crate) fn local_file(path: &Path) -> OsString {
     let mut named = OsString::from("file:");
     named.push(path);
     named
+}
+
+/// An ffmpeg that asks nothing and says only what is wrong.
+pub(crate) fn quiet_ffmpeg(tools: &Tools) -> FfmpegCommand {
+    // Not `new_with_path`: that asks for a log which the library's own parser wants.
+    let mut command = FfmpegCommand::from(Command::new(&tools.ffmpeg));
+    command.args(["-nostdin", "-hide_banner", "-loglevel", "error"]);
+    command
 }

@@ -89,8 +89,7 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
     let audio = description.streams.iter().find(|stream| stream.codec_type == "audio");
     let picture = Picture::of(video, limits)?;
 
-    let wanted =
-        Wanted { video: video.index, audio: audio.map(|stream| stream.index), max_packets: MAX_PACKETS };
+    let wanted = Wanted { video: video.index, audio: audio.map(|stream| stream.index), max_packets: MAX_PACKETS };
     let stamps = stamps(tools, input, container, limits, wanted)?;
     let origin = description.format.start_time.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0.0);
     let shown = stamps.video.len();

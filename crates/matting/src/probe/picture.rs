@@ -82,7 +82,6 @@ fn pixel_aspect(stream: &Stream) -> Option<(u32, u32)> {
 /// Colour as the stream declares it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Colour {
-    is_420_8bit: bool,
     is_rgb: bool,
     /// swscale's name of the YUV matrix.
     matrix: &'static str,
@@ -104,29 +103,23 @@ impl Colour {
             _ if stream.height >= HD_HEIGHT => "bt709",
             _ => "smpte170m",
         };
-        Self {
-            is_420_8bit: matches!(format, "yuv420p" | "yuvj420p"),
-            is_rgb,
-            matrix,
-            is_full_range: stream.color_range == "pc" || format.starts_with("yuvj"),
-        }
+        Self { is_rgb, matrix, is_full_range: stream.color_range == "pc" || format.starts_with("yuvj") }
     }
 
     /// Options of the `scale` filter. It passes frames through untouched only when none is given.
-    fn conversion(self) -> &'static str {
-        match (self.is_rgb, self.matrix, self.is_full_range) {
-            (true, _, _) => ":out_color_matrix=bt709:out_range=tv",
-            (false, "bt709", false) => "",
-            (false, "bt709", true) => ":in_range=pc:out_range=tv",
-            (false, "smpte240m", false) => ":in_color_matrix=smpte240m:out_color_matrix=bt709",
-            (false, "smpte240m", true) => ":in_color_matrix=smpte240m:in_range=pc:out_color_matrix=bt709:out_range=tv",
-            (false, "fcc", false) => ":in_color_matrix=fcc:out_color_matrix=bt709",
-            (false, "fcc", true) => ":in_color_matrix=fcc:in_range=pc:out_color_matrix=bt709:out_range=tv",
-            (false, "bt2020", false) => ":in_color_matrix=bt2020:out_color_matrix=bt709",
-            (false, "bt2020", true) => ":in_color_matrix=bt2020:in_range=pc:out_color_matrix=bt709:out_range=tv",
-            (false, _, false) => ":in_color_matrix=smpte170m:out_color_matrix=bt709",
-            (false, _, true) => ":in_color_matrix=smpte170m:in_range=pc:out_color_matrix=bt709:out_range=tv",
+    fn conversion(self) -> String {
+        let mut options = String::new();
+        if self.is_rgb {
+            options.push_str(":out_color_matrix=bt709:out_range=tv");
+        } else {
+            if self.matrix != "bt709" {
+                options.push_str(&format!(":in_color_matrix={}:out_color_matrix=bt709", self.matrix));
+            }
+            if self.is_full_range {
+                options.push_str(":in_range=pc:out_range=tv");
+            }
         }
+        options
     }
 
     fn warnings(self, stream: &Stream) -> Vec<String> {
