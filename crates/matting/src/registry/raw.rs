@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Activation, ChannelOrder, Content, Family, InputSize, InputSpec, InstalledFile, Layout, ModelEntry, OutputSpec,
-    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Sha256, Source, StateSpec, WheelTags,
+    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
 };
 use crate::tfjs::Conversion;
 
