@@ -1,5 +1,6 @@
 //! The media engine: probe, decode, model, composite, encode, verify.
 
+pub mod fetch;
 pub mod onnx_writer;
 pub mod registry;
 pub mod tfjs;

@@ -175,7 +175,9 @@ impl Findings<'_> {
 
     /// A path inside an archive: compared as it is with the archive's own paths, never joined to a directory.
     fn member(&mut self, field: &str, value: Option<String>) -> Option<String> {
-        self.text(field, value, "a path inside the archive", |text| !text.chars().any(char::is_control))
+        self.text(field, value, "a path inside the archive", |text| {
+            !text.chars().any(char::is_control) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        })
     }
 
     fn parsed<T: FromStr>(&mut self, field: &str, value: Option<String>) -> Option<T>

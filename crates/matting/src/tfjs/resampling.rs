@@ -13,10 +13,8 @@ impl<'g> Translation<'g> {
             (false, true) => "align_corners",
             (true, true) => return Err(node.unsupported("half_pixel_centers and align_corners")),
         };
-        let attributes = [
-            ("mode", Attribute::Text("linear")),
-            ("coordinate_transformation_mode", Attribute::Text(coordinates)),
-        ];
+        let attributes =
+            [("mode", Attribute::Text("linear")), ("coordinate_transformation_mode", Attribute::Text(coordinates))];
         let source = self.input(node, 0, Form::Planes)?;
         if let Some([height, width]) = self.factor(node)? {
             let scales = self.writer.constant(Tensor::floats(&[1.0, 1.0, height, width]));

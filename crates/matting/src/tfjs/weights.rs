@@ -34,9 +34,15 @@ enum DataType {
 #[serde(tag = "dtype", rename_all = "lowercase")]
 enum Quantization {
     /// value = stored · scale + min
-    Uint8 { scale: f64, min: f64 },
+    Uint8 {
+        scale: f64,
+        min: f64,
+    },
     /// value = stored · scale + min
-    Uint16 { scale: f64, min: f64 },
+    Uint16 {
+        scale: f64,
+        min: f64,
+    },
     Float16,
 }
 
