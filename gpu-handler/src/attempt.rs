@@ -5,24 +5,22 @@
 //! Invariants: nothing is uploaded that the engine did not verify; the manifest is the last thing written; the
 //! manifest's PUT is not cut by a stop, because a run must not be committed without anybody knowing.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use rotoless_contract::Attempt as Number;
 use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{
     ClaimReply, Download, FailureReason, ProbedReply, ProbedRequest, Refusal, Stage, attempt_path,
 };
+use rotoless_matting::Finished;
 use tokio::sync::oneshot;
 
 use crate::control::{CallError, Control};
 use crate::detail::shown;
 use crate::live::{Live, StopCause};
-use crate::matting::{Fault, Finished, Matting, Measured, Order};
+use crate::matting::{Fault, Matting, Measured, Order};
 use crate::timing::Timing;
 use crate::transfer::{Commit, Transfer, TransferError, Verified};
 
@@ -123,8 +121,7 @@ impl Attempt<'_> {
     async fn adjust_hold(&self, measured: &dyn Measured) -> Result<ProbedReply, Ended> {
         let request = ProbedRequest { input: measured.info().clone(), duration_ms: measured.duration_ms() };
         let path = attempt_path(&self.claim.job_id, self.claim.attempt, "probed");
-        let call =
-            self.control.call_until(&self.claim.report_secret, &path, &request, || self.live.lease_end());
+        let call = self.control.call_until(&self.claim.report_secret, &path, &request, || self.live.lease_end());
         self.live.unless_stopped(call).await?.map_err(|error| match error {
             CallError::InsufficientCredits => Ended::JobOver,
             CallError::Refused { refusal, .. } => refused(refusal),

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, DATE, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url};
+use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_call};
 use rotoless_contract::worker::{MAX_WORKER_BODY_BYTES, Refusal};
 use rotoless_contract::{ErrorBody, ErrorCode, ErrorEnvelope};
-use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sign_call};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde::de::DeserializeOwned;

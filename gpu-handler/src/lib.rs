@@ -18,6 +18,7 @@ mod config;
 mod connect;
 mod control;
 mod detail;
+mod engine;
 mod live;
 mod matting;
 mod net;

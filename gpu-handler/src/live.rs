@@ -7,9 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rotoless_contract::worker::Stage;
+use rotoless_matting::Watch;
 use tokio::sync::watch;
-
-use crate::matting::Watch;
 
 /// Why an attempt must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,17 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
+use rotoless_contract::media::InputInfo;
 use rotoless_contract::spec::JobSpec;
-use rotoless_contract::worker::{FailureReason, MediaLimits, Stage};
-
-/// Told how far the engine is; asked, once a frame, whether to stop.
-pub(crate) trait Watch: Sync {
-    /// Frames of `stage` finished so far; `frames_total` is 0 while unknown.
-    fn progress(&self, stage: Stage, frames_done: u64, frames_total: u64);
-    /// Whether to stop and clean up.
-    fn cancelled(&self) -> bool;
-}
+use rotoless_contract::worker::{FailureReason, MediaLimits};
+use rotoless_matting::{Finished, Watch};
 
 /// A media engine. Calls block and belong on a thread of their own.
 pub(crate) trait Matting: Send + Sync + 'static {
@@ -48,22 +41,13 @@ pub(crate) struct Order {
     pub(crate) paid_seconds: u64,
 }
 
-/// A verified output.
-#[derive(Debug, Clone)]
-pub(crate) struct Finished {
-    pub(crate) input: InputInfo,
-    pub(crate) output: OutputInfo,
-    pub(crate) quality: Option<Quality>,
-    pub(crate) warnings: Vec<String>,
-}
-
 /// Why the engine did not finish.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
 pub(crate) struct Fault {
     /// What it means for the job.
     pub(crate) reason: FailureReason,
-    /// Whether it only obeyed [`Watch::cancelled`].
+    /// Whether it only obeyed the stop flag.
     pub(crate) cancelled: bool,
     /// For the operator.
     pub(crate) detail: String,

@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::backoff::Backoff;
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
-use crate::live::{Live, StopCause};
+use crate::live::{Live, Progress, StopCause};
 use crate::process::Shutdown;
 use crate::queue::{Queue, QueueError, Receipt};
 use crate::timing::Timing;
@@ -157,7 +157,11 @@ impl Beat {
     async fn renew_what_is_due(&mut self, now: Instant) {
         let (lease_due, visibility_due) = (now >= self.lease.next, now >= self.visibility.next);
         let lease = async {
-            if lease_due { Some(self.control.call(&self.kept.secret, &self.kept.path, &self.sign_of_life()).await) } else { None }
+            if lease_due {
+                Some(self.control.call(&self.kept.secret, &self.kept.path, &self.sign_of_life()).await)
+            } else {
+                None
+            }
         };
         let visibility = async {
             if !visibility_due {
@@ -178,12 +182,13 @@ impl Beat {
     }
 
     fn sign_of_life(&self) -> HeartbeatRequest {
-        let progress = self.kept.live.now_at();
-        HeartbeatRequest {
-            stage: progress.stage,
-            frames_done: progress.frames_done,
-            frames_total: progress.frames_total,
-        }
+        let Progress { stage, frames_done, frames_total, .. } = self.kept.live.now_at();
+        // The check counts its own frames anew; the matted ones are all done by then.
+        let frames_done = match stage {
+            Stage::Download | Stage::Probe | Stage::Matte => frames_done,
+            Stage::Verify | Stage::Upload => frames_total,
+        };
+        HeartbeatRequest { stage, frames_done, frames_total }
     }
 
     /// `sent` is when the call was sent: a lease counted from there can only end too early for us, never too late.
@@ -201,7 +206,9 @@ impl Beat {
                     StopCause::Stale
                 }
             }),
-            Err(error @ (CallError::Unavailable { .. } | CallError::Rejected { .. } | CallError::InsufficientCredits)) => {
+            Err(
+                error @ (CallError::Unavailable { .. } | CallError::Rejected { .. } | CallError::InsufficientCredits),
+            ) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat failed");
                 self.lease.failed();
             }

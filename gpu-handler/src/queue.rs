@@ -8,9 +8,11 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::config::{BehaviorVersion, Region, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::config::http::HttpResponse;
+use aws_sdk_sqs::config::{
+    BehaviorVersion, Region, SharedCredentialsProvider, retry::RetryConfig, timeout::TimeoutConfig,
+};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -65,7 +67,8 @@ pub(crate) struct QueueSettings {
     pub(crate) region: String,
     /// Another endpoint than AWS's own.
     pub(crate) endpoint: Option<String>,
-    pub(crate) credentials: SharedCredentialsProvider,
+    /// None: requests go unsigned, which only AWS's answer can judge.
+    pub(crate) credentials: Option<SharedCredentialsProvider>,
 }
 
 /// One queue.
@@ -85,7 +88,6 @@ impl Queue {
         let mut config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
-            .credentials_provider(settings.credentials.clone())
             .http_client(http_client())
             .time_source(clock.clone())
             .retry_config(RetryConfig::disabled())
@@ -95,7 +97,7 @@ impl Queue {
                     .operation_timeout(timing.receive_wait + timing.call)
                     .build(),
             );
-        config.set_endpoint_url(settings.endpoint.clone());
+        config.set_endpoint_url(settings.endpoint.clone()).set_credentials_provider(settings.credentials.clone());
         Self {
             client: Client::from_conf(config.build()),
             url: settings.url.clone(),
@@ -124,7 +126,11 @@ impl Queue {
         let message = output.map_err(classify)?.messages.unwrap_or_default().pop();
         Ok(message.and_then(|message| {
             let receipt = Receipt(message.receipt_handle?);
-            Some(Received { id: message.message_id.unwrap_or_default(), body: message.body.unwrap_or_default(), receipt })
+            Some(Received {
+                id: message.message_id.unwrap_or_default(),
+                body: message.body.unwrap_or_default(),
+                receipt,
+            })
         }))
     }
 
@@ -181,7 +187,8 @@ impl Queue {
     }
 }
 
-fn http_client() -> aws_sdk_sqs::config::SharedHttpClient {
+/// An HTTP client for the AWS SDK, on ring.
+pub(crate) fn http_client() -> aws_sdk_sqs::config::SharedHttpClient {
     use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
@@ -193,10 +200,7 @@ where
     let code = error.code().map(|code| code.rsplit('.').next().unwrap_or(code).to_owned());
     match code {
         Some(code) if STALE.contains(&code.as_str()) => QueueError::StaleReceipt,
-        code => QueueError::Unavailable {
-            code: code.unwrap_or_else(|| "no answer".to_owned()),
-            source: error.into(),
-        },
+        code => QueueError::Unavailable { code: code.unwrap_or_else(|| "no answer".to_owned()), source: error.into() },
     }
 }
 

@@ -7,8 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_sqs::config::SharedCredentialsProvider;
 use aws_credential_types::Credentials;
+use aws_sdk_sqs::config::SharedCredentialsProvider;
 use rotoless_contract::Model;
 use rotoless_matting::{Engine, EngineConfig, EngineError, Tools, ToolsError};
 use secrecy::ExposeSecret;
@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
+use crate::engine::RealEngine;
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
 use crate::queue::{self, QueueSettings};
@@ -99,7 +100,7 @@ async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError>
         queue: connect.queue(&timing),
         transfer: Transfer::new(net::client()?, config.plain_http(), timing.clone()),
         connect,
-        engine: Arc::new(Arc::new(engine)),
+        engine: Arc::new(RealEngine(Arc::new(engine))),
         provider,
         worker_id: config.worker_id,
         fleet_key: config.fleet_key,
@@ -116,8 +117,7 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
     if !missing.is_empty() {
         return Err(RunError::MissingCodecs(missing));
     }
-    let engine =
-        Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads })?;
+    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads })?;
     let mut installed = 0;
     for model in Model::ALL {
         match engine.check_model(*model) {
@@ -130,18 +130,17 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
     if installed == 0 { Err(RunError::NoModel) } else { Ok(engine) }
 }
 
-async fn credentials(config: &Config) -> SharedCredentialsProvider {
+async fn credentials(config: &Config) -> Option<SharedCredentialsProvider> {
     let Some(given) = &config.credentials else {
         let loader = aws_config::defaults(aws_config::BehaviorVersion::latest())
             .region(aws_config::Region::new(config.region.clone()))
             .http_client(queue::http_client());
-        let loaded = loader.load().await;
-        // Without any provider the first receive fails with an error that says so.
-        return loaded.credentials_provider().unwrap_or_else(|| SharedCredentialsProvider::new(NoCredentials));
+        return loader.load().await.credentials_provider();
     };
     let session = given.session_token.as_ref().map(|token| token.expose_secret().to_owned());
     let secret = given.secret_access_key.expose_secret();
-    SharedCredentialsProvider::new(Credentials::new(&given.access_key_id, secret, session, None, "configuration"))
+    let credentials = Credentials::new(&given.access_key_id, secret, session, None, "configuration");
+    Some(SharedCredentialsProvider::new(credentials))
 }
 
 /// Serves sessions until asked to end.

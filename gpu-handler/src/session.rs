@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
-use crate::detail::{harmless, shown};
+use crate::detail::harmless;
 use crate::live::{Live, StopCause};
 use crate::matting::Matting;
 use crate::process::{Shutdown, WorkDir};
@@ -145,7 +145,10 @@ impl Worker {
                 (Then::Leave, Ok(SessionEnd::Passed))
             }
             error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. }) => {
-                (Then::Leave, Err(SessionError::Claim(error)))
+                // Whoever ends does not keep what another worker could take.
+                let ends = self.shutdown.since().is_some();
+                let then = if ends { Then::Release(Duration::ZERO) } else { Then::Leave };
+                (then, Err(SessionError::Claim(error)))
             }
         };
         self.dispose(received, then).await;
@@ -185,7 +188,11 @@ impl Worker {
         let hung = matches!(outcome, Err(Ended::Hung(_)));
         let then = self.settle(&claim, &live, outcome).await;
         self.dispose(received, then).await;
-        if hung { Err(SessionError::EngineHung) } else { Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt }) }
+        if hung {
+            Err(SessionError::EngineHung)
+        } else {
+            Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt })
+        }
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
@@ -276,7 +283,9 @@ impl Worker {
                     Then::Leave
                 }
             },
-            Err(error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. })) => {
+            Err(
+                error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. }),
+            ) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "report had no success");
                 Then::Leave
             }
@@ -301,7 +310,12 @@ impl Worker {
         }
     }
 
+    /// The one line of an attempt.
     fn log(&self, claim: &ClaimReply, began: Instant, live: &Live, outcome: &Result<Committed, Ended>) {
+        let (frames, output_bytes) = match outcome {
+            Ok(committed) => (committed.frames, committed.size_bytes),
+            Err(_) => (live.now_at().frames_done, 0),
+        };
         let (outcome, detail) = match outcome {
             Ok(_) => ("committed", ""),
             Err(Ended::Failed { reason, detail }) => (reason.as_str(), detail.as_str()),
@@ -316,12 +330,12 @@ impl Worker {
             attempt = claim.attempt.get(),
             outcome,
             detail = harmless(detail),
-            frames = live.now_at().frames_done,
+            frames,
             duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
             model = claim.spec.model.as_str(),
-            format = claim.spec.output_format.as_str(),
             provider = self.provider,
             source.size_bytes = claim.input.size_bytes,
+            output.size_bytes = output_bytes,
             "attempt ended"
         );
     }

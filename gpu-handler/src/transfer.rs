@@ -142,7 +142,12 @@ impl Transfer {
     }
 
     /// Sends the file, whose size and digest are those that verification found.
-    pub(crate) async fn upload(&self, target: &Upload, file: &Path, verified: &Verified<'_>) -> Result<(), TransferError> {
+    pub(crate) async fn upload(
+        &self,
+        target: &Upload,
+        file: &Path,
+        verified: &Verified<'_>,
+    ) -> Result<(), TransferError> {
         let mut tries = self.tries();
         loop {
             match self.upload_once(target, file, verified).await {
