@@ -144,7 +144,7 @@ fn worker_command(
         ("WORK_DIR", text(&data_dir.join("work"))?),
         ("THREADS", args.threads.to_string()),
         ("WORKER_ID", "local".to_owned()),
-        ("LEASE_SECONDS", LEASE_SECONDS.to_string()),
+        ("VISIBILITY_SECONDS", LEASE_SECONDS.to_string()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
