@@ -5,3 +5,6 @@ pub mod onnx_writer;
 pub mod registry;
 pub mod tfjs;
 pub mod tiny;
+
+#[cfg(test)]
+mod test_runtime;
