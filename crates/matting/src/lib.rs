@@ -24,6 +24,8 @@ pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+#[cfg(test)]
+mod test_runtime;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;
