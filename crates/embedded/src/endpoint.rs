@@ -194,7 +194,7 @@ fn json_response(status: StatusCode, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
-    if let Ok(id) = HeaderValue::try_from(crate::sqs::random_hex()) {
+    if let Ok(id) = HeaderValue::try_from(crate::random_hex()) {
         response.headers_mut().insert("x-amzn-requestid", id);
     }
     response

@@ -6,6 +6,7 @@
 //! answer on loopback only, and all three only to holders of the data directory's key.
 
 mod bootstrap;
+mod disk;
 mod dynamodb;
 mod endpoint;
 mod lock;
@@ -21,12 +22,12 @@ use axum::Router;
 use dynoxide::{Database, DynoxideError};
 use endpoint::Endpoint;
 use lock::DataDirLock;
-use s3::S3Host;
+use s3::{Expired, S3Host};
 use secrecy::SecretString;
 use sigv4::Credential;
 use sqs::Sqs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use template::{BucketSpec, Resources, TemplateError};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -83,6 +84,8 @@ pub enum EmbeddedError {
     DynamoDb(#[from] DynoxideError),
     #[error("the embedded SQS cannot open its file: {0}")]
     Sqs(#[from] rusqlite::Error),
+    #[error("the embedded S3 cannot open its files: {0}")]
+    S3(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     #[error("no port on the loopback address: {0}")]
@@ -96,6 +99,9 @@ pub enum EmbeddedError {
 pub struct Swept {
     pub items: u64,
     pub messages: u64,
+    pub objects: u64,
+    /// Unfinished uploads in parts.
+    pub uploads: u64,
 }
 
 /// A running embedded AWS. Dropping it stops it without waiting for running requests.
@@ -165,7 +171,11 @@ impl Embedded {
             tracing::error!(error = ?error, "the sweep of expired messages failed");
             0
         });
-        Swept { items, messages }
+        let expired = self.s3.expire(now_ms()).await.unwrap_or_else(|error| {
+            tracing::error!(error = ?error, "the sweep of expired objects failed");
+            Expired::default()
+        });
+        Swept { items, messages, objects: expired.objects, uploads: expired.uploads }
     }
 
     /// Stops answering, lets running requests end, closes the files and gives the data directory free.
@@ -204,8 +214,8 @@ impl Opening {
         let database = Database::new(&path_text(&data_dir.join("ddb.sqlite"))?)?;
         bootstrap::tables(&database, &resources.tables)?;
         let sqs = Sqs::open(&data_dir.join("sqs.sqlite"), &url, chaos, stopping)?;
-        let s3 = S3Host::open(&data_dir.join("s3"), &bucket, &credential)
-            .map_err(|source| EmbeddedError::DataDir { path: data_dir.clone(), source })?;
+        let s3 = S3Host::open(&data_dir.join("s3"), bucket, &credential)
+            .map_err(|error| EmbeddedError::S3(Box::new(error)))?;
         Ok(Opened { lock, database, sqs, s3, resources })
     }
 }
@@ -250,4 +260,17 @@ impl ResourceNames {
             jobs_dlq_url: queue("JobsDeadLetterQueue")?,
         })
     }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// 128 random bits.
+fn random_hex() -> String {
+    let mut bytes = [0_u8; 16];
+    #[expect(clippy::expect_used, reason = "an operating system without randomness cannot run a service")]
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    hex::encode(bytes)
 }

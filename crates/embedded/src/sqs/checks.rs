@@ -164,7 +164,7 @@ fn allowed(c: char) -> bool {
 }
 
 fn message_id() -> String {
-    let hex = super::random_hex();
+    let hex = crate::random_hex();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 

@@ -1,5 +1,7 @@
 //! What our SQS refuses, as its callers' SDKs know it.
 
+use crate::disk::Aborted;
+
 /// A refused or failed call.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SqsError {
@@ -45,8 +47,8 @@ pub(crate) enum SqsError {
     Malformed(#[from] serde_json::Error),
     #[error("the queue's database failed")]
     Database(#[from] rusqlite::Error),
-    #[error("the queue's worker thread ended")]
-    Aborted,
+    #[error(transparent)]
+    Aborted(#[from] Aborted),
 }
 
 impl SqsError {
@@ -75,7 +77,7 @@ impl SqsError {
             Self::ResourceNotFound(_) => ("ResourceNotFoundException", "ResourceNotFoundException"),
             Self::UnsupportedOperation(_) => ("AWS.SimpleQueueService.UnsupportedOperation", "UnsupportedOperation"),
             Self::Malformed(_) => ("SerializationException", "SerializationException"),
-            Self::Database(_) | Self::Aborted => ("InternalFailure", "InternalFailure"),
+            Self::Database(_) | Self::Aborted(_) => ("InternalFailure", "InternalFailure"),
         }
     }
 
@@ -88,6 +90,6 @@ impl SqsError {
     }
 
     pub(crate) fn is_callers_fault(&self) -> bool {
-        !matches!(self, Self::Database(_) | Self::Aborted)
+        !matches!(self, Self::Database(_) | Self::Aborted(_))
     }
 }

@@ -17,13 +17,15 @@ pub use chaos::Chaos;
 pub(crate) use error::SqsError;
 pub(crate) use settings::QueueSettings;
 
+use crate::disk::OnDisk;
+use crate::{now_ms, random_hex};
 use chaos::Dice;
 use serde_json::{Value, json};
 use settings::{MAX_VISIBILITY_SECONDS, MAX_WAIT_SECONDS, arn, queue_of_arn};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 use store::{Receive, Received, Store};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -36,7 +38,7 @@ use wire::{
 /// The queues of one data directory. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Sqs {
-    store: Arc<Mutex<Store>>,
+    store: OnDisk<Store>,
     /// Woken when a message may have become visible earlier than a waiting receive expects.
     arrivals: Arc<Notify>,
     /// What queue URLs start with, up to the account number.
@@ -53,12 +55,7 @@ impl Sqs {
         stopping: watch::Receiver<bool>,
     ) -> Result<Self, rusqlite::Error> {
         let store = Store::open(path, Dice::new(chaos))?;
-        Ok(Self {
-            store: Arc::new(Mutex::new(store)),
-            arrivals: Arc::new(Notify::new()),
-            base_url: base_url.into(),
-            stopping,
-        })
+        Ok(Self { store: OnDisk::new(store), arrivals: Arc::new(Notify::new()), base_url: base_url.into(), stopping })
     }
 
     /// Answers the operation named after `AmazonSQS.` with the JSON of its output.
@@ -98,19 +95,11 @@ impl Sqs {
         self.on_store(Store::expire_all).await
     }
 
-    /// Runs `work` on the store, off the async threads: every commit waits for the disk.
     async fn on_store<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Store, i64) -> Result<T, SqsError> + Send + 'static,
     ) -> Result<T, SqsError> {
-        let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || {
-            // A panic inside a transaction rolled it back: the store is whole, the poison says nothing more.
-            let mut store = store.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&mut store, now_ms())
-        })
-        .await
-        .map_err(|_| SqsError::Aborted)?
+        self.store.run(move |store| work(store, now_ms())).await
     }
 
     async fn create_queue(&self, request: CreateQueue) -> Result<Value, SqsError> {
@@ -404,19 +393,6 @@ fn queue_of_url(url: &str) -> Result<String, SqsError> {
     let name = url.rsplit('/').next().unwrap_or_default();
     checks::queue_name(name).map_err(|_| SqsError::QueueDoesNotExist)?;
     Ok(name.to_owned())
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// 128 random bits.
-pub(crate) fn random_hex() -> String {
-    let mut bytes = [0_u8; 16];
-    #[expect(clippy::expect_used, reason = "an operating system without randomness cannot run a service")]
-    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
-    hex::encode(bytes)
 }
 
 /// The body of an error, as SDKs read it.

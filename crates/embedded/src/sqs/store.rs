@@ -347,7 +347,7 @@ fn redrive(connection: &Connection, settings: &QueueSettings, seq: i64, now: i64
 }
 
 fn take(connection: &Connection, seq: i64, visible_ms: i64, now: i64) -> Result<Received, SqsError> {
-    let nonce = super::random_hex();
+    let nonce = crate::random_hex();
     let mut update = connection.prepare_cached(
         "UPDATE messages SET receive_count = receive_count + 1, receipt = ?2, visible_ms = ?3, received_ms = ?4,
          first_received_ms = coalesce(first_received_ms, ?4) WHERE seq = ?1
