@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::ids::{Attempt, DeliveryId, JobId};
+use crate::ids::{Attempt, ClientId, DeliveryId, JobId};
 
 /// Header with the Unix time in seconds at which a worker call was signed.
 pub const TIMESTAMP_HEADER: &str = "x-rotoless-timestamp";
@@ -83,11 +83,20 @@ pub fn verify_call(
 /// The secret that signs one attempt's calls: HKDF-SHA256(master, job ‖ attempt), in hex. Never stored.
 #[must_use]
 pub fn report_secret(master: &SecretString, job: &JobId, attempt: Attempt) -> SecretString {
+    SecretString::from(derive(master, &format!("rotoless/report/v1/{job}/{attempt}")))
+}
+
+/// The secret that signs one client's webhooks: `whsec_` and HKDF-SHA256(master, client) in hex.
+#[must_use]
+pub fn webhook_secret(master: &SecretString, client: &ClientId) -> SecretString {
+    SecretString::from(format!("whsec_{}", derive(master, &format!("rotoless/webhook/v1/{client}"))))
+}
+
+fn derive(master: &SecretString, info: &str) -> String {
     let mut okm = [0u8; 32];
-    let info = format!("rotoless/report/v1/{job}/{attempt}");
     #[expect(clippy::expect_used, reason = "32 bytes are within HKDF-SHA256's 255 blocks")]
     Hkdf::<Sha256>::new(None, master.expose_secret().as_bytes()).expand(info.as_bytes(), &mut okm).expect("32 bytes");
-    SecretString::from(hex::encode(okm))
+    hex::encode(okm)
 }
 
 /// The value of `X-Webhook-Signature`: `sha256=` and the hex HMAC-SHA256 of `<timestamp>.<raw body>`,

@@ -138,7 +138,7 @@ impl Movement {
 }
 
 /// A client's credits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Balance {
     /// Can be held.
     pub available: MilliCredits,

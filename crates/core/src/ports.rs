@@ -13,6 +13,7 @@ use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::{ClientId, JobId};
 use serde::{Deserialize, Serialize};
 
+use crate::header::{Header, HeaderError};
 use crate::ledger::{Balance, Cause, Movement};
 use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
 
@@ -338,6 +339,56 @@ pub trait UploadSink: Send + Sync {
         body: BoxStream<'_, Result<Bytes, AdapterError>>,
         max_bytes: u64,
     ) -> Result<u64, UploadError>;
+}
+
+/// Why the early probe gave no header.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceProbeError {
+    /// The bytes are not an acceptable video.
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    /// The store failed, or the probe took too long.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The early probe: the header of an upload, by a few ranged reads.
+#[async_trait]
+pub trait SourceProbe: Send + Sync {
+    /// The header of the object `key` of `size_bytes` bytes.
+    async fn read_header(&self, key: &str, size_bytes: u64) -> Result<Header, SourceProbeError>;
+}
+
+/// Sends one webhook. The only port that talks to strangers.
+#[async_trait]
+pub trait WebhookSender: Send + Sync {
+    /// One exchange, bounded in time and in bytes read.
+    async fn send(&self, request: WebhookRequest) -> SendOutcome;
+}
+
+/// A signed webhook, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct WebhookRequest {
+    /// Where.
+    pub url: String,
+    /// Header names and values, `Content-Type` included.
+    pub headers: Vec<(&'static str, String)>,
+    /// The exact bytes that were signed.
+    pub body: Bytes,
+}
+
+/// What came of one try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// The endpoint answered.
+    Answered {
+        /// Its status.
+        status: u16,
+        /// Its `Retry-After` in seconds.
+        retry_after: Option<u64>,
+    },
+    /// It did not, or may not be asked: a few words for the client, without addresses of ours.
+    NotSent(&'static str),
 }
 
 /// The queue of work.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use rotoless_contract::api::JobRequest;
 use rotoless_contract::job::EventState;
 use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
 use rotoless_contract::webhook::EventKind;
@@ -25,6 +26,8 @@ pub struct JobRecord {
     pub version: u64,
     /// What the rules know.
     pub state: JobState,
+    /// What the client sent, for a later start with overrides. Unknown fields are dropped.
+    pub request: JobRequest,
     /// What was ordered.
     pub spec: JobSpec,
     /// Where the source is.

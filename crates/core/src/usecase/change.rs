@@ -1,0 +1,107 @@
+//! From a judged transition to the change that is committed.
+
+use jiff::{SignedDuration, Timestamp};
+use rotoless_contract::DeliveryId;
+use rotoless_contract::job::EventState;
+use rotoless_contract::webhook::EventKind;
+
+use crate::ledger::{Cause, Movement};
+use crate::lifecycle::{JobState, Phase, Transition};
+use crate::policy::Policy;
+use crate::ports::{Change, Entropy};
+use crate::record::{DeliveryRecord, JobRecord};
+use crate::view;
+
+/// A pending job with a message in the queue gets another one after this long, then twice as long, …: a net
+/// under the queue. A second message is harmless: the claim of one of them is refused.
+const RESEND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// What every change needs to know.
+pub(super) struct Context<'a> {
+    pub now: Timestamp,
+    pub policy: &'a Policy,
+    pub entropy: &'a dyn Entropy,
+}
+
+impl Context<'_> {
+    /// The change that a transition asks for. `edit` sets what the rules do not know (output, stage, …).
+    pub(super) fn change(
+        &self,
+        before: &JobRecord,
+        transition: Transition,
+        edit: impl FnOnce(&mut JobRecord),
+    ) -> Change {
+        let mut job = before.clone();
+        job.state = transition.next;
+        job.version = before.version + 1;
+        job.updated_at = self.now;
+        if job.state.status().is_terminal() && job.completed_at.is_none() {
+            job.completed_at = Some(self.now);
+        }
+        edit(&mut job);
+        let delivery = transition.event.and_then(|event| self.announce(&mut job, event));
+        job.due_at = next_due(&job, self.policy);
+        let money = transition.money.and_then(|movement| Some((cause(&job, &job.state, movement)?, movement)));
+        Change { job, money, attempt: None, delivery, idempotency: None }
+    }
+
+    /// A change of what the rules do not know.
+    pub(super) fn edit(&self, before: &JobRecord, edit: impl FnOnce(&mut JobRecord)) -> Change {
+        let same = Transition { next: before.state.clone(), money: None, event: None };
+        self.change(before, same, edit)
+    }
+
+    fn announce(&self, job: &mut JobRecord, event: EventKind) -> Option<DeliveryRecord> {
+        let url = job.webhook_url.clone()?;
+        job.events.insert(event.as_str().to_owned(), EventState::Pending);
+        Some(DeliveryRecord {
+            id: DeliveryId::from_random(self.entropy.id_bits()),
+            job_id: job.id.clone(),
+            client: job.client.clone(),
+            event,
+            sequence: job.state.events,
+            created_at: self.now,
+            url,
+            data: Box::new(view::job(job, None, self.policy.output_retention, self.now)),
+            state: EventState::Pending,
+            tries: 0,
+            due_at: Some(self.now),
+            last_result: None,
+            version: 1,
+        })
+    }
+}
+
+/// The id of the ledger row: a run's hold is opened once, settled once, and adjusted once an attempt.
+fn cause(job: &JobRecord, state: &JobState, movement: Movement) -> Option<Cause> {
+    let run = state.run?;
+    match movement {
+        Movement::Hold(_) => Some(Cause::Hold(job.id.clone(), run)),
+        Movement::Adjust { .. } => match state.phase {
+            Phase::Processing { attempt, .. } => Some(Cause::Adjust(job.id.clone(), run, attempt)),
+            Phase::Draft | Phase::Pending | Phase::Completed | Phase::Failed { .. } => None,
+        },
+        Movement::Capture { .. } | Movement::Release(_) => Some(Cause::Settle(job.id.clone(), run)),
+        // Not a job's.
+        Movement::Grant(_) => None,
+    }
+}
+
+/// When the sweep must look at a job; none once it has ended.
+pub(super) fn next_due(job: &JobRecord, policy: &Policy) -> Option<Timestamp> {
+    let after = |start: Timestamp, wait: SignedDuration| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    let end = after(job.queued_at.unwrap_or(job.created_at), policy.max_job_age);
+    match job.state.phase {
+        Phase::Draft => Some(end),
+        Phase::Pending => {
+            let doubled = RESEND_AGAIN.saturating_mul(1 << job.resends.min(10));
+            let resend = match job.enqueued_at {
+                Some(sent) => after(sent, doubled),
+                None => after(job.updated_at, policy.resend_after),
+            };
+            Some(end.min(resend))
+        }
+        Phase::Processing { lease_until, .. } => Some(end.min(lease_until)),
+        Phase::Completed | Phase::Failed { .. } => None,
+    }
+}

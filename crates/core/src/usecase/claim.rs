@@ -1,0 +1,194 @@
+//! Claim: the right to work on a job, as attempt `n` until a deadline. A later claim of a run looks for the
+//! manifest first: finished work is adopted, not done again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use rotoless_contract::manifest::{manifest_key, output_key};
+use rotoless_contract::signature::report_secret;
+use rotoless_contract::worker::{ClaimReply, ClaimRequest, Download, MediaLimits, Refusal, Upload};
+use rotoless_contract::{Attempt, JobId, Run};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use super::change::Context;
+use super::finished;
+use super::{CallError, JUDGEMENTS, Missed};
+use crate::lifecycle::{self, Command, Phase, Refused};
+use crate::policy::Policy;
+use crate::ports::{Clock, Entropy, Jobs, Objects, PresignedPut, PutTerms, StoreError};
+use crate::record::{AttemptRecord, JobRecord, Source};
+
+/// Gives out leases.
+pub struct Claims {
+    /// Jobs.
+    pub jobs: Arc<dyn Jobs>,
+    /// Manifests, and links for the worker.
+    pub objects: Arc<dyn Objects>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Delivery ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Times and limits.
+    pub policy: Arc<Policy>,
+    /// What attempts' secrets are derived from.
+    pub master: SecretString,
+}
+
+impl Claims {
+    /// Makes the caller the holder of the next attempt.
+    ///
+    /// # Errors
+    /// [`CallError`]; `Refused` says what to do with the message.
+    pub async fn claim(&self, id: &JobId, request: &ClaimRequest) -> Result<ClaimReply, CallError> {
+        for _ in 0..JUDGEMENTS {
+            let before = self.jobs.job(id).await?.ok_or(CallError::UnknownJob)?;
+            check_token(&before, request)?;
+            let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
+            if self.settle_finished(&context, &before, request.run).await? {
+                return Err(CallError::refused(Refusal::Terminal));
+            }
+            let claim = Command::Claim { run: request.run, now: context.now, lease: self.policy.lease };
+            let transition = match lifecycle::apply(&before.state, claim) {
+                Ok(transition) => transition,
+                Err(Refused::Exhausted) => match self.give_up(&context, &before).await? {
+                    true => return Err(CallError::refused(Refusal::Terminal)),
+                    false => continue,
+                },
+                Err(refused) => return Err(CallError::from_lifecycle(refused, context.now)),
+            };
+            let mut change = context.change(&before, transition, |job| {
+                job.started_at = job.started_at.or(Some(context.now));
+                job.stage = None;
+                job.frames = None;
+                job.matting_since = None;
+            });
+            let Phase::Processing { attempt, .. } = change.job.state.phase else {
+                return Err(CallError::Contention);
+            };
+            // Links before the commit: an attempt is only spent on a worker that can begin.
+            let reply = self.reply(&change.job, request.run, attempt).await?;
+            change.attempt = Some(begun(&change.job, request, attempt, context.now));
+            match self.jobs.commit(change).await.map_err(Missed::from) {
+                Ok(()) => return Ok(reply),
+                Err(Missed::Again | Missed::Credits) => {}
+                Err(Missed::Store(err)) => return Err(err.into()),
+            }
+        }
+        Err(CallError::Contention)
+    }
+
+    /// Completes the job if an earlier attempt of the run had finished it. `true` when it did.
+    async fn settle_finished(&self, context: &Context<'_>, before: &JobRecord, run: Run) -> Result<bool, CallError> {
+        if before.state.attempts_in_run == 0 || before.state.run != Some(run) || before.state.status().is_terminal() {
+            return Ok(false);
+        }
+        adopt(&*self.jobs, &*self.objects, context, before).await.map_err(CallError::from)
+    }
+
+    /// The run has no attempt left and the last lease has ended: the job fails. `true` when it did.
+    async fn give_up(&self, context: &Context<'_>, before: &JobRecord) -> Result<bool, CallError> {
+        let Ok(transition) = lifecycle::apply(&before.state, Command::Lapse { now: context.now }) else {
+            return Err(CallError::refused(Refusal::Terminal));
+        };
+        let mut change = context.change(before, transition, |_| {});
+        change.attempt = super::attempt::ended(&*self.jobs, before, "lapsed", context.now).await?;
+        match self.jobs.commit(change).await.map_err(Missed::from) {
+            Ok(()) => Ok(true),
+            Err(Missed::Again | Missed::Credits) => Ok(false),
+            Err(Missed::Store(err)) => Err(err.into()),
+        }
+    }
+
+    async fn reply(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<ClaimReply, CallError> {
+        let deadline = self.policy.attempt_deadline(job.billed_seconds.saturating_mul(1000));
+        // The output's link outlives the attempt; the source is fetched at once.
+        let put_life = unsigned(deadline + SignedDuration::from_mins(5));
+        let key = output_key(&job.id, run, attempt, job.spec.output_format.extension());
+        let content_type = Some(job.spec.output_format.content_type().to_owned());
+        let output_terms = PutTerms { content_type, ..PutTerms::default() };
+        let manifest_terms =
+            PutTerms { content_type: Some("application/json".to_owned()), only_if_absent: true, ..PutTerms::default() };
+        let manifest = manifest_key(&job.id, run);
+        let Source::Upload { key: source_key, size_bytes, .. } = &job.source;
+        let input = self.objects.presign_get(source_key, unsigned(self.policy.link_life), None).await?;
+        Ok(ClaimReply {
+            job_id: job.id.clone(),
+            run,
+            attempt,
+            lease_seconds: seconds(self.policy.lease),
+            deadline_seconds: seconds(deadline),
+            spec: job.spec.clone(),
+            input: Download { url: input.0, size_bytes: *size_bytes },
+            output: upload(key.clone(), self.objects.presign_put(&key, put_life, &output_terms).await?),
+            manifest: upload(manifest.clone(), self.objects.presign_put(&manifest, put_life, &manifest_terms).await?),
+            report_secret: report_secret(&self.master, &job.id, attempt),
+            limits: MediaLimits { max_bytes: *size_bytes, ..self.policy.limits },
+        })
+    }
+}
+
+/// Completes a job whose run has a valid manifest, unless a live lease stands. `true` when this call, or another
+/// one meanwhile, did.
+pub(super) async fn adopt(
+    jobs: &dyn Jobs,
+    objects: &dyn Objects,
+    context: &Context<'_>,
+    before: &JobRecord,
+) -> Result<bool, StoreError> {
+    let Some(run) = before.state.run else { return Ok(false) };
+    // Judged before the object store is asked: most claims are refused here.
+    let probe = Command::Adopt { run, charge: rotoless_contract::MilliCredits::ZERO, now: context.now };
+    if lifecycle::apply(&before.state, probe).is_err() {
+        return Ok(false);
+    }
+    let Some(found) = finished::find(objects, before, run).await? else { return Ok(false) };
+    let adopt = Command::Adopt { run, charge: found.charge, now: context.now };
+    let Ok(transition) = lifecycle::apply(&before.state, adopt) else { return Ok(false) };
+    tracing::info!(job.id = %before.id, attempt = %found.manifest.attempt, "manifest adopted");
+    let attempt = found.manifest.attempt;
+    let mut change = context.change(before, transition, |job| found.record_on(job));
+    change.attempt = super::attempt::closed(jobs, &before.id, attempt, "completed", context.now).await?;
+    match jobs.commit(change).await.map_err(Missed::from) {
+        Ok(()) => Ok(true),
+        Err(Missed::Again | Missed::Credits) => Ok(false),
+        Err(Missed::Store(err)) => Err(err),
+    }
+}
+
+/// A message of an older run is refused before its token is looked at: that token is no longer known.
+fn check_token(job: &JobRecord, request: &ClaimRequest) -> Result<(), CallError> {
+    let Some(run) = job.state.run else { return Err(CallError::refused(Refusal::Superseded)) };
+    if request.run < run {
+        return Err(CallError::refused(Refusal::Superseded));
+    }
+    let token = job.claim_token.as_ref().ok_or(CallError::WrongToken)?;
+    let same = token.0.as_bytes().ct_eq(request.claim_token.expose_secret().as_bytes());
+    if request.run == run && bool::from(same) { Ok(()) } else { Err(CallError::WrongToken) }
+}
+
+fn begun(job: &JobRecord, request: &ClaimRequest, attempt: Attempt, now: jiff::Timestamp) -> AttemptRecord {
+    let label = |text: &str| text.chars().filter(|c| !c.is_control()).take(128).collect::<String>();
+    AttemptRecord {
+        attempt,
+        run: job.state.run.unwrap_or(Run::FIRST),
+        worker_id: label(&request.worker_id),
+        provider: label(&request.provider),
+        claimed_at: now,
+        ended_at: None,
+        outcome: None,
+    }
+}
+
+fn upload(key: String, put: PresignedPut) -> Upload {
+    Upload { key, url: put.url.0, headers: put.headers }
+}
+
+fn unsigned(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or_default()
+}
+
+fn seconds(duration: SignedDuration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(0)
+}

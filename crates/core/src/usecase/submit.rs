@@ -1,0 +1,352 @@
+//! Create and start: validate, look at the source's header, then job, hold and promise in one transaction; then
+//! the message; then the wake. After the transaction everything is repairable by the sweep.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rotoless_contract::api::JobRequest;
+use rotoless_contract::queue::{MESSAGE_VERSION, QueueMessage};
+use rotoless_contract::signature::sha256_hex;
+use rotoless_contract::{ClientId, JobId};
+use secrecy::SecretString;
+
+use super::change::{Context, next_due};
+use super::{JUDGEMENTS, Missed};
+use crate::header::{Header, HeaderError};
+use crate::lifecycle::{self, Command, JobState, Phase, Refused};
+use crate::policy::{Policy, billed_seconds, cost};
+use crate::ports::{
+    Change, Clock, CommitError, Entropy, Jobs, Objects, Promises, SourceProbe, SourceProbeError, StoreError, Waker,
+    WorkQueue,
+};
+use crate::record::{ClaimToken, IdempotencyRecord, JobRecord, Source};
+use crate::request::{self, InvalidRequest, Order};
+use crate::source::{own_upload, upload_key};
+
+/// Creates and starts jobs.
+pub struct Submit {
+    /// Jobs.
+    pub jobs: Arc<dyn Jobs>,
+    /// Idempotency records.
+    pub promises: Arc<dyn Promises>,
+    /// Uploads.
+    pub objects: Arc<dyn Objects>,
+    /// Headers of uploads.
+    pub probe: Arc<dyn SourceProbe>,
+    /// Where messages go.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Makes workers exist.
+    pub waker: Arc<dyn Waker>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Ids and tokens.
+    pub entropy: Arc<dyn Entropy>,
+    /// Prices, limits, times.
+    pub policy: Arc<Policy>,
+}
+
+/// A client's wish that a repeated request has one effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey {
+    /// As sent, at most 255 bytes.
+    pub key: String,
+    /// SHA-256 over the canonical request, hex.
+    pub digest: String,
+}
+
+/// A job that was created, or had been by the same request before.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The job.
+    pub job: JobRecord,
+    /// It existed before.
+    pub replayed: bool,
+}
+
+/// Why no job was created or started.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The request or its source is not acceptable.
+    #[error(transparent)]
+    Invalid(#[from] InvalidRequest),
+    /// Unknown, or somebody else's.
+    #[error("unknown job")]
+    UnknownJob,
+    /// The balance does not cover the hold.
+    #[error("not enough credits")]
+    InsufficientCredits,
+    /// The job runs, or has run, with other options.
+    #[error("the job has started with other options")]
+    AlreadyStarted,
+    /// The key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+    /// A dependency failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The job kept changing.
+    #[error("too much contention")]
+    Contention,
+}
+
+impl Submit {
+    /// Creates a job and, unless `auto_start` is false, starts it.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was created, held or sent.
+    pub async fn create(
+        &self,
+        client: &ClientId,
+        request: &JobRequest,
+        promise: Option<&IdempotencyKey>,
+    ) -> Result<Created, SubmitError> {
+        if let Some(promise) = promise
+            && let Some(job) = self.replay(client, promise).await?
+        {
+            return Ok(Created { job, replayed: true });
+        }
+        let order = request::validate(request, self.policy.allow_http)?;
+        let (source, seconds) = self.source(client, request).await?;
+        let draft = self.draft(client, request, order, source, seconds);
+        let change = self.first_commit(&draft, promise)?;
+        let job = change.job.clone();
+        match self.jobs.commit(change).await {
+            Ok(()) => {}
+            Err(CommitError::InsufficientCredits) => return Err(SubmitError::InsufficientCredits),
+            Err(CommitError::KeyTaken) => {
+                // Lost a race against the same key: the winner's job is the answer.
+                let replay = match promise {
+                    Some(promise) => self.replay(client, promise).await?,
+                    None => None,
+                };
+                return replay.map(|job| Created { job, replayed: true }).ok_or(SubmitError::Contention);
+            }
+            Err(CommitError::Stale | CommitError::AlreadyInLedger) => return Err(SubmitError::Contention),
+            Err(CommitError::Store(err)) => return Err(err.into()),
+        }
+        Ok(Created { job: self.enqueue(job).await, replayed: false })
+    }
+
+    /// Starts a draft or, in a new run, a failed job; `overrides` are laid over what was sent before. A job that
+    /// runs or has completed is returned as it is, unless the overrides would change it.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started.
+    pub async fn start(&self, client: &ClientId, id: &JobId, overrides: &JobRequest) -> Result<JobRecord, SubmitError> {
+        for _ in 0..JUDGEMENTS {
+            let before = self.own_job(client, id).await?;
+            let request = request::overlay(&before.request, overrides);
+            let order = request::validate(&request, self.policy.allow_http)?;
+            let rate = self.policy.pricing.per_second(order.spec.model);
+            let start = Command::Start { cost: cost(rate, before.billed_seconds) };
+            let transition = match lifecycle::apply(&before.state, start) {
+                Ok(transition) => transition,
+                Err(Refused::AlreadyStarted) if order.spec == before.spec => return Ok(before),
+                Err(
+                    Refused::AlreadyStarted
+                    | Refused::Terminal
+                    | Refused::Superseded
+                    | Refused::Leased { .. }
+                    | Refused::Exhausted
+                    | Refused::StaleAttempt
+                    | Refused::NothingToDo,
+                ) => return Err(SubmitError::AlreadyStarted),
+            };
+            let context = self.context();
+            let change = context.change(&before, transition, |job| {
+                adopt_order(job, request, order);
+                self.begin_run(job, context.now);
+            });
+            let job = change.job.clone();
+            match self.jobs.commit(change).await.map_err(Missed::from) {
+                Ok(()) => return Ok(self.enqueue(job).await),
+                Err(Missed::Again) => {}
+                Err(Missed::Credits) => return Err(SubmitError::InsufficientCredits),
+                Err(Missed::Store(err)) => return Err(err.into()),
+            }
+        }
+        Err(SubmitError::Contention)
+    }
+
+    /// Message, then wake: never the other way round, or a worker may find the queue empty and the message sleep.
+    /// Failures are left to the sweep, which looks at every job without `enqueued_at`.
+    async fn enqueue(&self, job: JobRecord) -> JobRecord {
+        let Some(message) = message(&job) else { return job };
+        if let Err(err) = self.queue.send(&message, &job.client).await {
+            tracing::warn!(job.id = %job.id, error = %err, "message not sent, left to the sweep");
+            return job;
+        }
+        if let Err(err) = self.waker.wake(1).await {
+            tracing::warn!(job.id = %job.id, error = %err, "wake not sent, left to the sweep");
+        }
+        let now = self.clock.now();
+        let change = self.context().edit(&job, |job| job.enqueued_at = Some(now));
+        let enqueued = change.job.clone();
+        match self.jobs.commit(change).await {
+            Ok(()) => enqueued,
+            // A worker was quicker, or the store is away: the message is there, which is what counts.
+            Err(_) => job,
+        }
+    }
+
+    async fn own_job(&self, client: &ClientId, id: &JobId) -> Result<JobRecord, SubmitError> {
+        let job = self.jobs.job(id).await?;
+        job.filter(|job| job.client == *client).ok_or(SubmitError::UnknownJob)
+    }
+
+    async fn replay(&self, client: &ClientId, promise: &IdempotencyKey) -> Result<Option<JobRecord>, SubmitError> {
+        let Some(stored) = self.promises.promise(&scope(client, promise)).await? else { return Ok(None) };
+        if stored.expires_at <= self.clock.now() {
+            return Ok(None);
+        }
+        if stored.digest != promise.digest {
+            return Err(SubmitError::KeyReused);
+        }
+        Ok(self.jobs.job(&stored.job_id).await?)
+    }
+
+    /// The source and the seconds to hold credits for.
+    async fn source(&self, client: &ClientId, request: &JobRequest) -> Result<(Source, u64), SubmitError> {
+        let invalid = |message: &str| InvalidRequest::field("video_url", message);
+        let video_url = request.video_url.as_deref().filter(|url| !url.is_empty());
+        let video_url = video_url.ok_or_else(|| invalid("video_url is required"))?;
+        let Some(upload_id) = own_upload(video_url) else {
+            let message = "video_url must be the video_url of an upload (POST /v1/uploads)";
+            return Err(invalid(message).with_reason("unsupported_source").into());
+        };
+        let key = upload_key(client, &upload_id);
+        let Some(info) = self.objects.head(&key).await? else {
+            return Err(invalid("video_url names no upload").with_reason("upload_not_found").into());
+        };
+        if info.size_bytes > self.policy.limits.max_bytes {
+            return Err(invalid("File too large").with_reason("file_too_large").into());
+        }
+        let header = match self.probe.read_header(&key, info.size_bytes).await {
+            Ok(header) => header,
+            Err(SourceProbeError::Header(err)) => return Err(refused_header(&err).into()),
+            Err(SourceProbeError::Store(err)) => return Err(err.into()),
+        };
+        let seconds = billed_seconds(self.within_limits(&header)?);
+        Ok((Source::Upload { upload_id, key, size_bytes: info.size_bytes }, seconds))
+    }
+
+    /// The length to hold credits for, in ms: the header's, or the longest allowed where it has none.
+    fn within_limits(&self, header: &Header) -> Result<u64, InvalidRequest> {
+        let limits = &self.policy.limits;
+        let exceeds = |what: &str, reason| Err(InvalidRequest::field("video_url", what).with_reason(reason));
+        let side = header.width.unwrap_or(0).max(header.height.unwrap_or(0));
+        if side > limits.max_side {
+            return exceeds("The video's picture is too large", "resolution_too_large");
+        }
+        match header.duration_ms {
+            Some(ms) if ms > limits.max_duration_ms => exceeds("The video is too long", "duration_too_long"),
+            Some(ms) => Ok(ms),
+            None => Ok(limits.max_duration_ms),
+        }
+    }
+
+    fn draft(&self, client: &ClientId, request: &JobRequest, order: Order, source: Source, seconds: u64) -> JobRecord {
+        let now = self.clock.now();
+        let mut job = JobRecord {
+            id: JobId::from_random(self.entropy.id_bits()),
+            client: client.clone(),
+            version: 0,
+            state: JobState::draft(),
+            request: JobRequest::default(),
+            spec: order.spec.clone(),
+            source,
+            webhook_url: None,
+            metadata: None,
+            warnings: Vec::new(),
+            pricing_version: self.policy.pricing.version.clone(),
+            rate: self.policy.pricing.per_second(order.spec.model),
+            billed_seconds: seconds,
+            claim_token: None,
+            created_at: now,
+            updated_at: now,
+            queued_at: None,
+            enqueued_at: None,
+            resends: 0,
+            started_at: None,
+            completed_at: None,
+            stage: None,
+            frames: None,
+            matting_since: None,
+            input: None,
+            output: None,
+            quality: None,
+            events: BTreeMap::new(),
+            last_report: None,
+            due_at: None,
+        };
+        adopt_order(&mut job, request.clone(), order);
+        job
+    }
+
+    fn first_commit(&self, draft: &JobRecord, promise: Option<&IdempotencyKey>) -> Result<Change, SubmitError> {
+        let context = self.context();
+        let mut change = if draft.request.auto_start == Some(false) {
+            context.edit(draft, |_| {})
+        } else {
+            let start = Command::Start { cost: cost(draft.rate, draft.billed_seconds) };
+            let transition = lifecycle::apply(&draft.state, start).map_err(|_| SubmitError::AlreadyStarted)?;
+            context.change(draft, transition, |job| self.begin_run(job, context.now))
+        };
+        change.idempotency = promise.map(|promise| IdempotencyRecord {
+            scope: scope(&draft.client, promise),
+            digest: promise.digest.clone(),
+            job_id: draft.id.clone(),
+            expires_at: context.now.saturating_add(self.policy.idempotency_life).unwrap_or(Timestamp::MAX),
+        });
+        Ok(change)
+    }
+
+    /// What belongs to a run and is made anew with it.
+    fn begin_run(&self, job: &mut JobRecord, now: Timestamp) {
+        job.pricing_version.clone_from(&self.policy.pricing.version);
+        job.rate = self.policy.pricing.per_second(job.spec.model);
+        job.claim_token = Some(ClaimToken(sha256_hex(&self.entropy.bits())));
+        job.queued_at = Some(now);
+        job.enqueued_at = None;
+        job.resends = 0;
+        job.started_at = None;
+        job.completed_at = None;
+        job.stage = None;
+        job.frames = None;
+        job.matting_since = None;
+        job.output = None;
+        job.quality = None;
+        job.last_report = None;
+        job.due_at = next_due(job, &self.policy);
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy }
+    }
+}
+
+/// The queue message of a job that waits for a worker.
+pub(super) fn message(job: &JobRecord) -> Option<QueueMessage> {
+    let (Phase::Pending, Some(run), Some(token)) = (job.state.phase, job.state.run, &job.claim_token) else {
+        return None;
+    };
+    let claim_token = SecretString::from(token.0.clone());
+    Some(QueueMessage { v: MESSAGE_VERSION, job_id: job.id.clone(), run, claim_token })
+}
+
+fn adopt_order(job: &mut JobRecord, request: JobRequest, order: Order) {
+    job.request = JobRequest { unknown: serde_json::Map::new(), ..request };
+    job.spec = order.spec;
+    job.webhook_url = order.webhook_url;
+    job.metadata = order.metadata;
+    job.warnings = order.warnings;
+}
+
+fn scope(client: &ClientId, promise: &IdempotencyKey) -> String {
+    format!("{client}#{}", sha256_hex(promise.key.as_bytes()))
+}
+
+fn refused_header(err: &HeaderError) -> InvalidRequest {
+    InvalidRequest::field("video_url", err.to_string()).with_reason("invalid_file_type")
+}

@@ -1,0 +1,146 @@
+//! The sweep: looks at every job whose time has come and repairs what a crash left. Level-triggered: it asks what
+//! is, not what happened; running it twice, or half, or late, does no harm.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use rotoless_contract::JobId;
+
+use super::change::Context;
+use super::submit::message;
+use super::{Missed, attempt, claim};
+use crate::lifecycle::{self, Command, Phase};
+use crate::policy::Policy;
+use crate::ports::{Clock, Entropy, Jobs, Objects, StoreError, Waker, WorkQueue};
+use crate::record::JobRecord;
+
+/// Jobs looked at in one tick.
+const BATCH: u32 = 100;
+
+/// Repairs jobs.
+pub struct Sweep {
+    /// Jobs.
+    pub jobs: Arc<dyn Jobs>,
+    /// Manifests.
+    pub objects: Arc<dyn Objects>,
+    /// Where messages go.
+    pub queue: Arc<dyn WorkQueue>,
+    /// Makes workers exist.
+    pub waker: Arc<dyn Waker>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Delivery ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Times.
+    pub policy: Arc<Policy>,
+}
+
+/// What one tick did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Jobs looked at.
+    pub seen: u32,
+    /// Messages sent again.
+    pub resent: u32,
+    /// Leases found ended.
+    pub lapsed: u32,
+    /// Manifests adopted.
+    pub adopted: u32,
+    /// Jobs that reached their greatest age.
+    pub expired: u32,
+    /// Jobs that could not be repaired this time.
+    pub failed: u32,
+}
+
+impl Sweep {
+    /// One tick. A job that cannot be repaired does not keep the others waiting.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the due jobs cannot be listed.
+    pub async fn tick(&self) -> Result<Swept, StoreError> {
+        let mut swept = Swept::default();
+        for id in self.jobs.due(self.clock.now(), BATCH).await? {
+            swept.seen += 1;
+            if let Err(err) = self.repair(&id, &mut swept).await {
+                swept.failed += 1;
+                tracing::error!(job.id = %id, error = %err, "sweep could not repair the job");
+            }
+        }
+        Ok(swept)
+    }
+
+    async fn repair(&self, id: &JobId, swept: &mut Swept) -> Result<(), StoreError> {
+        let Some(job) = self.jobs.job(id).await? else { return Ok(()) };
+        let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
+        // The index lags behind: what the row says counts.
+        if job.due_at.is_none_or(|due| due > context.now) {
+            return Ok(());
+        }
+        if self.too_old(&job, context.now) {
+            swept.expired += u32::from(self.end(&context, &job, Command::Expire, "expired").await?);
+            return Ok(());
+        }
+        match job.state.phase {
+            Phase::Pending if job.state.attempts_in_run > 0 && self.adopt(&context, &job).await? => swept.adopted += 1,
+            Phase::Pending => swept.resent += u32::from(self.resend(&context, &job).await?),
+            Phase::Processing { .. } if self.adopt(&context, &job).await? => swept.adopted += 1,
+            Phase::Processing { .. } => {
+                let lapse = Command::Lapse { now: context.now };
+                if self.end(&context, &job, lapse, "lapsed").await? {
+                    swept.lapsed += 1;
+                    // Its message may be in flight, or gone with the worker. Two messages do no harm.
+                    if let Some(job) = self.jobs.job(id).await? {
+                        swept.resent += u32::from(self.resend(&context, &job).await?);
+                    }
+                }
+            }
+            Phase::Draft | Phase::Completed | Phase::Failed { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn too_old(&self, job: &JobRecord, now: Timestamp) -> bool {
+        let since = job.queued_at.unwrap_or(job.created_at);
+        since.saturating_add(self.policy.max_job_age).is_ok_and(|end| end <= now)
+    }
+
+    async fn adopt(&self, context: &Context<'_>, job: &JobRecord) -> Result<bool, StoreError> {
+        claim::adopt(&*self.jobs, &*self.objects, context, job).await
+    }
+
+    /// Applies a command that ends an attempt or the job. `false` when somebody else was quicker.
+    async fn end(
+        &self,
+        context: &Context<'_>,
+        job: &JobRecord,
+        command: Command,
+        outcome: &str,
+    ) -> Result<bool, StoreError> {
+        let Ok(transition) = lifecycle::apply(&job.state, command) else { return Ok(false) };
+        let mut change = context.change(job, transition, attempt::idle);
+        change.attempt = attempt::ended(&*self.jobs, job, outcome, context.now).await?;
+        self.commit(change).await
+    }
+
+    async fn resend(&self, context: &Context<'_>, job: &JobRecord) -> Result<bool, StoreError> {
+        let Some(message) = message(job) else { return Ok(false) };
+        self.queue.send(&message, &job.client).await?;
+        if let Err(err) = self.waker.wake(1).await {
+            tracing::warn!(job.id = %job.id, error = %err, "wake not sent");
+        }
+        let change = context.edit(job, |job| {
+            job.resends += u32::from(job.enqueued_at.is_some());
+            job.enqueued_at = Some(context.now);
+        });
+        self.commit(change).await?;
+        Ok(true)
+    }
+
+    async fn commit(&self, change: crate::ports::Change) -> Result<bool, StoreError> {
+        match self.jobs.commit(change).await.map_err(Missed::from) {
+            Ok(()) => Ok(true),
+            Err(Missed::Again | Missed::Credits) => Ok(false),
+            Err(Missed::Store(err)) => Err(err),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The parts of the service, put together over the embedded AWS as the functions put them together over AWS.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use async_trait::async_trait;
+use axum::Router;
+use jiff::SignedDuration;
+use rotoless_api::{ApiState, Dependencies, HealthProbe};
+use rotoless_aws::config::StaticCredentials;
+use rotoless_aws::system::{SystemClock, SystemEntropy};
+use rotoless_aws::wakers::InProcessWaker;
+use rotoless_aws::{AwsClients, Endpoints, HeaderProbe, Names, S3Objects, Settings, SqsQueue, Store};
+use rotoless_callback::{CallbackState, Secrets as WorkerSecrets};
+use rotoless_contract::{JobSpec, Model};
+use rotoless_core::policy::Policy;
+use rotoless_core::ports::{Accounts as _, Clock, Entropy, Objects as _, Waker};
+use rotoless_core::usecase::{AttemptCalls, Cancel, Claims, Deliver, Submit, Sweep};
+use rotoless_deliver::EgressSender;
+use rotoless_embedded::Embedded;
+use rotoless_matting::fetch;
+use rotoless_matting::registry::Registry;
+use secrecy::SecretString;
+use url::Url;
+
+use super::LEASE_SECONDS;
+use super::secrets::Secrets;
+use crate::cli::UpArgs;
+
+/// The service's greatest upload in one request: a long-lived host takes the contract's whole 500 MB.
+const MAX_MULTIPART_BYTES: u64 = 500 * 1000 * 1000;
+
+/// The service, not yet listening.
+pub struct Assembly {
+    api: ApiState,
+    callback: CallbackState,
+    deliver: Arc<Deliver>,
+    sweep: Arc<Sweep>,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    settings: Settings,
+}
+
+impl Assembly {
+    pub async fn new(
+        embedded: &Embedded,
+        secrets: &Secrets,
+        public_url: &str,
+        admin_token: Option<SecretString>,
+        models: &Path,
+        args: &UpArgs,
+    ) -> Result<Self> {
+        let settings = settings(embedded, secrets, public_url)?;
+        let clients = AwsClients::connect(&settings).await;
+        let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
+        let objects = Arc::new(S3Objects::new(&clients, &settings.names.bucket));
+        let queue = Arc::new(SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url));
+        let probe = Arc::new(HeaderProbe::new(objects.as_ref().clone()));
+        let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
+        let waker: Arc<dyn Waker> = Arc::new(InProcessWaker);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let policy = Arc::new(Policy {
+            lease: SignedDuration::from_secs(i64::from(LEASE_SECONDS)),
+            // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
+            allow_http: !args.allow_egress_dangerous.is_empty(),
+            ..Policy::default()
+        });
+
+        let submit = Submit {
+            jobs: store.clone(),
+            promises: store.clone(),
+            objects: objects.clone(),
+            probe,
+            queue: queue.clone(),
+            waker: waker.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: policy.clone(),
+        };
+        let cancel =
+            Cancel { jobs: store.clone(), clock: clock.clone(), entropy: entropy.clone(), policy: policy.clone() };
+        let api = ApiState {
+            jobs: store.clone(),
+            keys: store.clone(),
+            accounts: store.clone(),
+            objects: objects.clone(),
+            uploads: objects.clone(),
+            submit: Arc::new(submit),
+            cancel: Arc::new(cancel),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: policy.clone(),
+            public_base: public_url.to_owned(),
+            admin_token,
+            max_multipart_bytes: MAX_MULTIPART_BYTES,
+            webhook_master: secrets.webhook_master.clone(),
+            models: model_check(models),
+            supported: Arc::new(|spec: &JobSpec| rotoless_matting::supported(spec).map_err(|err| err.to_string())),
+            health: Arc::new(Health {
+                store: store.clone(),
+                objects: objects.as_ref().clone(),
+                queue: queue.as_ref().clone(),
+            }),
+        };
+        let claims = Claims {
+            jobs: store.clone(),
+            objects: objects.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: policy.clone(),
+            master: secrets.report_master.clone(),
+        };
+        let attempts = AttemptCalls {
+            jobs: store.clone(),
+            objects: objects.clone(),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: policy.clone(),
+        };
+        let callback = CallbackState {
+            claims: Arc::new(claims),
+            attempts: Arc::new(attempts),
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            secrets: Arc::new(WorkerSecrets {
+                fleet: vec![secrets.fleet_key.clone()],
+                masters: vec![secrets.report_master.clone()],
+            }),
+        };
+        let deliver = Arc::new(Deliver {
+            deliveries: store.clone(),
+            jobs: store.clone(),
+            objects: objects.clone(),
+            sender,
+            clock: clock.clone(),
+            entropy: entropy.clone(),
+            policy: policy.clone(),
+            master: secrets.webhook_master.clone(),
+        });
+        let sweep = Arc::new(Sweep {
+            jobs: store.clone(),
+            objects,
+            queue,
+            waker,
+            clock: clock.clone(),
+            entropy,
+            policy,
+        });
+        Ok(Self { api, callback, deliver, sweep, store, clock, settings })
+    }
+
+    /// One router for the public port. Workers' routes and the bucket are told apart by path; the rest is the API's.
+    pub fn router(&self, bucket: Router) -> Router {
+        Router::new()
+            .route_service("/internal/{*call}", rotoless_callback::router(self.callback.clone()))
+            .merge(bucket)
+            .fallback_service(rotoless_api::router(self.api.clone()))
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.clock
+    }
+
+    pub fn deliver(&self) -> &Arc<Deliver> {
+        &self.deliver
+    }
+
+    pub fn sweep(&self) -> &Arc<Sweep> {
+        &self.sweep
+    }
+
+    pub fn admin_is_on(&self) -> bool {
+        self.api.admin_token.is_some()
+    }
+
+    pub fn queue_url(&self) -> &str {
+        &self.settings.names.jobs_queue_url
+    }
+
+    pub fn sqs_url(&self) -> &str {
+        self.settings.endpoints.as_ref().map_or("", |endpoints| endpoints.sqs.as_str())
+    }
+}
+
+fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<Settings> {
+    let names = &embedded.names;
+    let public: Url = public_url.parse()?;
+    Ok(Settings {
+        endpoints: Some(Endpoints {
+            dynamodb: embedded.dynamodb_url.parse()?,
+            sqs: embedded.sqs_url.parse()?,
+            s3: public.clone(),
+            public_s3: Some(public),
+        }),
+        region: rotoless_embedded::REGION.to_owned(),
+        credentials: Some(StaticCredentials {
+            access_key: secrets.access_key.clone(),
+            secret_key: secrets.secret_key.clone(),
+        }),
+        names: Names {
+            keys: names.keys_table.clone(),
+            accounts: names.accounts_table.clone(),
+            jobs: names.jobs_table.clone(),
+            idempotency: names.idempotency_table.clone(),
+            deliveries: names.deliveries_table.clone(),
+            limits: names.limits_table.clone(),
+            bucket: names.media_bucket.clone(),
+            jobs_queue_url: names.jobs_queue_url.clone(),
+        },
+    })
+}
+
+/// Looks into the models directory at every create, so that a fetch needs no restart.
+fn model_check(models: &Path) -> rotoless_api::ModelCheck {
+    let models = models.to_owned();
+    Arc::new(move |role: Model| {
+        let missing = || format!("The weights of model `{role}` are not installed: run `rotoless models fetch {role}`");
+        let registry = Registry::load(&models).map_err(|_| "The model registry cannot be read".to_owned())?;
+        let entry = registry.for_role(role).ok_or_else(missing)?;
+        match fetch::is_installed(&entry.file, &models) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(missing()),
+        }
+    })
+}
+
+/// One cheap question to each dependency.
+struct Health {
+    store: Arc<Store>,
+    objects: S3Objects,
+    queue: SqsQueue,
+}
+
+#[async_trait]
+impl HealthProbe for Health {
+    async fn look(&self) -> Dependencies {
+        let nobody = "health".parse();
+        let database = async {
+            match nobody {
+                Ok(client) => self.store.balance(&client).await.is_ok(),
+                Err(_) => false,
+            }
+        };
+        let (database, queue, object_store) =
+            tokio::join!(database, self.queue.visible_count(), self.objects.head("health"));
+        Dependencies {
+            database,
+            queue: queue.is_ok(),
+            object_store: object_store.is_ok(),
+            runpod_configured: false,
+            worker_last_seen: None,
+        }
+    }
+}
