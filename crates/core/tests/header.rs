@@ -1,5 +1,6 @@
 //! The early probe against real files (made by `fixtures/make.sh`), against other people's parsers, and against its
 //! own limits. What it does with hostile bytes is in `header_bounds.rs`.
+#![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -18,7 +19,10 @@ fn header_of(bytes: &[u8]) -> Result<Header, HeaderError> {
     read_header(Cursor::new(bytes), bytes.len() as u64)
 }
 
-const CLIPS: [(&str, Container, Option<u64>, (u32, u32)); 9] = [
+/// Name, container, length in ms, size in px.
+type Clip = (&'static str, Container, Option<u64>, (u32, u32));
+
+const CLIPS: [Clip; 9] = [
     ("faststart.mp4", Container::Mp4, Some(2000), (96, 64)),
     ("moov_at_end.mp4", Container::Mp4, Some(2000), (96, 64)),
     ("fragmented.mp4", Container::Mp4, Some(2000), (96, 64)),

@@ -1,5 +1,5 @@
 //! The early probe against hostile bytes: whatever they are, it ends soon, does not panic and asks for little memory.
-
+#![allow(clippy::unwrap_used)]
 #![expect(unsafe_code, reason = "an allocator that counts can only be written with it")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
