@@ -1,5 +1,7 @@
 //! The hosts as a whole: start-up, the lock, restarts, sweeps, and who may call.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use aws_sdk_sqs::config::SharedHttpClient;
