@@ -55,8 +55,11 @@ impl Client {
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let mut response =
-            request.send().await.map_err(reqwest::Error::without_url).with_context(|| format!("no answer from {}", self.url))?;
+        let mut response = request
+            .send()
+            .await
+            .map_err(reqwest::Error::without_url)
+            .with_context(|| format!("no answer from {}", self.url))?;
         let status = response.status();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(reqwest::Error::without_url)? {

@@ -141,15 +141,8 @@ impl Assembly {
             policy: policy.clone(),
             master: secrets.webhook_master.clone(),
         });
-        let sweep = Arc::new(Sweep {
-            jobs: store.clone(),
-            objects,
-            queue,
-            waker,
-            clock: clock.clone(),
-            entropy,
-            policy,
-        });
+        let sweep =
+            Arc::new(Sweep { jobs: store.clone(), objects, queue, waker, clock: clock.clone(), entropy, policy });
         Ok(Self { api, callback, deliver, sweep, store, clock, settings })
     }
 
