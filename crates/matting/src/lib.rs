@@ -25,6 +25,7 @@ pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+mod scaling;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;
