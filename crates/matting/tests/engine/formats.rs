@@ -53,7 +53,7 @@ fn the_file_does_not_carry_the_removed_background() {
         steps as f64 / luma.len() as f64
     };
     let (before, after) = (busy(&clip), busy(&output));
-    assert!(before > 1.0 && after < before / 20.0, "{before} {after}");
+    assert!(before > 0.5 && after < before / 20.0, "{before} {after}");
 }
 
 #[test]
@@ -133,10 +133,12 @@ fn a_turned_clip_comes_out_upright() {
         bench.make("turned.mov", &["-i", lying.to_str().unwrap(), "-c", "copy", "-metadata:s:v:0", "rotate=90"]);
     let (output, finished) = bench.run(&free_engine(&bench), &turned, &transparent(Model::Human)).unwrap();
     assert_eq!((finished.output.width, finished.output.height), (90, 160));
-    let alpha = webm_alpha(&output);
-    // The box lay in the left part; turned clockwise it stands in the upper one.
-    let at = |x: usize, y: usize| alpha[y * 90 + x];
-    assert!(at(45, 40) > 250 && at(45, 140) < 5, "{} {}", at(45, 40), at(45, 140));
+    // ffmpeg turns what it decodes as players do: where the picture is bright, the subject must be.
+    let (alpha, upright) = (webm_alpha(&output), raw(&turned, &[], "format=gray", "gray"));
+    assert_eq!(alpha.len(), upright.len());
+    let agreeing = alpha.iter().zip(&upright).filter(|(alpha, luma)| (**alpha > 128) == (**luma > 128)).count();
+    assert!(agreeing * 100 > alpha.len() * 97, "{agreeing} of {}", alpha.len());
+    assert!(alpha.iter().any(|&value| value > 250));
 }
 
 #[test]
@@ -145,10 +147,8 @@ fn a_variable_frame_rate_keeps_its_time() {
     let steady = box_clip(&bench, "steady.mp4", "160x90", 50, 100, &["-g", "1"]);
     // Every seventh frame and a stretch of half a second are missing; the last one is there.
     let filter = "select=not(eq(mod(n\\,7)\\,3))*not(between(n\\,40\\,64))";
-    let variable = bench.make(
-        "variable.mkv",
-        &["-i", steady.to_str().unwrap(), "-vf", filter, "-vsync", "passthrough", "-c:a", "copy"],
-    );
+    let variable =
+        bench.make("variable.mkv", &["-i", steady.to_str().unwrap(), "-vf", filter, "-vsync", "passthrough", "-an"]);
     let engine = free_engine(&bench);
     let probe = engine.probe(&variable, &MediaLimits::default()).unwrap();
     assert_eq!((probe.frames, probe.duration_ms), (100, 2000), "{probe:?}");
