@@ -1,1 +1,59 @@
-fn main() {}
+//! `rotoless`: everything on one machine, and the command line.
+
+mod bench;
+mod cli;
+mod client;
+mod doctor;
+mod models;
+mod remove;
+mod service_file;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use cli::{Cli, Command};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider of cryptography for every TLS client; a second call would be refused, and means no harm.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::WARN.into())
+        .parse_lossy(environment("RUST_LOG").unwrap_or_default());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Up(args) => block_on(up::run(args)),
+        Command::Remove(args) => remove::run(&args),
+        Command::Keys(command) => block_on(client::keys(command)),
+        Command::Credits(command) => block_on(client::credits(command)),
+        Command::Jobs(command) => block_on(client::jobs(command)),
+        Command::Models(command) => models::run(command),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::GpuHandler => rotoless_gpu_handler::main(),
+    }
+}
+
+fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// A variable of the environment, as text.
+#[expect(clippy::disallowed_methods, reason = "the one place of this program that reads it")]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

@@ -1,1 +1,36 @@
 //! The media engine: probe, decode, model, composite, encode, verify.
+//!
+//! A job is a local file and a [`rotoless_contract::JobSpec`]; the result is a verified file. The engine opens no
+//! connection and never gives a URL to a tool. [`Engine`] is the way in; models and their weights are in [`registry`].
+//!
+//! ```text
+//! probe ── ffmpeg ──► decode + picture ─► model ─► finish + encode ──► ffmpeg ── verify
+//!          (rawvideo)    one thread         one      one thread       (rawvideo)
+//! ```
+
+mod child;
+mod container;
+mod decode;
+mod encode;
+mod engine;
+mod error;
+pub mod fetch;
+mod finish;
+mod frame;
+mod media_arguments;
+mod model;
+mod model_picture;
+pub mod onnx_writer;
+mod pipeline;
+mod probe;
+pub mod registry;
+pub mod tfjs;
+mod timeline;
+pub mod tiny;
+mod tools;
+mod verify;
+
+pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
+pub use self::error::{EngineError, LimitExceeded, Unsupported};
+pub use self::probe::Probe;
+pub use self::tools::{MIN_FFMPEG_MAJOR, Tools, ToolsError};

@@ -1,1 +1,146 @@
-//! Lambda function: what workers call.
+//! What workers call: claim, heartbeat, probed, report. Internal, signed, apart from the public routes because its
+//! callers, secrets, throttle and rights differ.
+//!
+//! Owns: authentication of worker calls and their mapping to HTTP. Does not own: rules (`rotoless-core`).
+//! Invariant: nothing is looked up or parsed before the signature holds, and no body beyond
+//! [`MAX_WORKER_BODY_BYTES`] is read.
+
+mod answer;
+mod auth;
+pub mod config;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use answer::{Answer, Problem};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use axum::routing::post;
+use bytes::Bytes;
+use rotoless_contract::signature::report_secret;
+use rotoless_contract::worker::{
+    ClaimReply, ClaimRequest, HeartbeatReply, HeartbeatRequest, MAX_WORKER_BODY_BYTES, ProbedReply, ProbedRequest,
+    ReportReply, ReportRequest,
+};
+use rotoless_contract::{Attempt, JobId};
+use rotoless_core::ports::{Clock, Entropy};
+use rotoless_core::usecase::{AttemptCalls, Claims};
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// A whole call must be read and answered within this time.
+const CALL_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What the routes need.
+#[derive(Clone)]
+pub struct CallbackState {
+    /// Gives out leases.
+    pub claims: Arc<Claims>,
+    /// What the holder of an attempt says.
+    pub attempts: Arc<AttemptCalls>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Request ids.
+    pub entropy: Arc<dyn Entropy>,
+    /// Secrets of workers.
+    pub secrets: Arc<Secrets>,
+}
+
+/// Secrets of workers. The first of each signs; all of them are accepted, so that one can be rotated.
+pub struct Secrets {
+    /// Fleet keys: sign claims.
+    pub fleet: Vec<SecretString>,
+    /// Masters: attempts' secrets are derived from them.
+    pub masters: Vec<SecretString>,
+}
+
+/// The internal routes. Every answer, also to an unknown route, is the service's envelope.
+pub fn router(state: CallbackState) -> Router {
+    Router::new()
+        .route("/internal/v1/jobs/{id}/claim", post(claim))
+        .route("/internal/v1/jobs/{id}/attempts/{attempt}/heartbeat", post(heartbeat))
+        .route("/internal/v1/jobs/{id}/attempts/{attempt}/probed", post(probed))
+        .route("/internal/v1/jobs/{id}/attempts/{attempt}/report", post(report))
+        .fallback(async || Problem::UnknownRoute)
+        .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
+        .layer(DefaultBodyLimit::max(MAX_WORKER_BODY_BYTES))
+        .layer(axum::middleware::from_fn_with_state(state.clone(), finish))
+        .layer(CatchPanicLayer::custom(answer::panicked))
+        .with_state(state)
+}
+
+async fn claim(State(state): State<CallbackState>, path: JobPath, request: Request) -> Answer<ClaimReply> {
+    let id = path?.0;
+    let (parts, body) = read(request).await?;
+    auth::accept(&state.secrets.fleet, &parts, &body, state.clock.now())?;
+    let request: ClaimRequest = parse(&body)?;
+    Ok(state.claims.claim(&id, &request).await?.into())
+}
+
+async fn heartbeat(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<HeartbeatReply> {
+    let (id, attempt, body) = attempt_call(&state, path, request).await?;
+    let beat: HeartbeatRequest = parse(&body)?;
+    Ok(state.attempts.heartbeat(&id, attempt, &beat).await?.into())
+}
+
+async fn probed(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<ProbedReply> {
+    let (id, attempt, body) = attempt_call(&state, path, request).await?;
+    let probed: ProbedRequest = parse(&body)?;
+    Ok(state.attempts.probed(&id, attempt, &probed).await?.into())
+}
+
+async fn report(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<ReportReply> {
+    let (id, attempt, body) = attempt_call(&state, path, request).await?;
+    let report: ReportRequest = parse(&body)?;
+    Ok(state.attempts.report(&id, attempt, &report, &body).await?.into())
+}
+
+type JobPath = Result<Path<JobId>, axum::extract::rejection::PathRejection>;
+type AttemptPath = Result<Path<(JobId, Attempt)>, axum::extract::rejection::PathRejection>;
+
+/// A call of one attempt, accepted as signed by that attempt's own secret.
+async fn attempt_call(
+    state: &CallbackState,
+    path: AttemptPath,
+    request: Request,
+) -> Result<(JobId, Attempt, Bytes), Problem> {
+    let Path((id, attempt)) = path?;
+    let (parts, body) = read(request).await?;
+    let secrets: Vec<_> = state.secrets.masters.iter().map(|master| report_secret(master, &id, attempt)).collect();
+    auth::accept(&secrets, &parts, &body, state.clock.now())?;
+    Ok((id, attempt, body))
+}
+
+async fn read(request: Request) -> Result<(Parts, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    match tokio::time::timeout(CALL_TIMEOUT, axum::body::to_bytes(body, MAX_WORKER_BODY_BYTES)).await {
+        Ok(Ok(body)) => Ok((parts, body)),
+        Ok(Err(_)) => Err(Problem::TooLarge),
+        Err(_) => Err(Problem::Timeout),
+    }
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|_| Problem::BadBody)
+}
+
+/// Gives every answer its request id, and turns a [`Problem`] into the envelope that carries it.
+async fn finish(State(state): State<CallbackState>, request: Request, next: axum::middleware::Next) -> Response {
+    let request_id = format!("req_{}", hex_id(state.entropy.id_bits()));
+    let span = tracing::info_span!("callback", request.id = %request_id, path = %request.uri().path());
+    let response = {
+        use tracing::Instrument as _;
+        match tokio::time::timeout(CALL_TIMEOUT, next.run(request).instrument(span)).await {
+            Ok(response) => response,
+            Err(_) => axum::response::IntoResponse::into_response(Problem::Timeout),
+        }
+    };
+    answer::seal(response, &request_id)
+}
+
+fn hex_id(bits: [u8; 16]) -> String {
+    bits.iter().map(|byte| format!("{byte:02x}")).collect()
+}

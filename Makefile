@@ -1,0 +1,43 @@
+# The two commands of the README are `make demo` and `make test`. Each sets up what is missing by pinned version and
+# SHA-256 (ffmpeg, ONNX Runtime, model weights) and is quiet and quick the second time.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ROTOLESS_MODELS ?= $(CURDIR)/models
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export ROTOLESS_MODELS CARGO_TARGET_DIR
+export PATH := $(CURDIR)/.cache/ffmpeg/bin:$(PATH)
+ROTOLESS := $(CARGO_TARGET_DIR)/debug/rotoless
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+build: ## the programs, in the development profile
+	@cargo build --locked --quiet --package rotoless
+
+# Fetching waits for the network and building for the processor: side by side they take the longer of the two.
+setup: ## everything the demo and the tests need
+	@scripts/setup-ffmpeg & ffmpeg=$$!; \
+	cargo build --locked --quiet --package rotoless || { kill $$ffmpeg 2>/dev/null; exit 1; }; \
+	wait $$ffmpeg
+	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet light human
+
+demo: setup ## a real clip through the whole service; the last line names the result
+	@python3 demo/demo.py --rotoless $(ROTOLESS)
+
+test: setup ## every test
+	@scripts/fetch-dynamodb-local
+	@scripts/test
+
+bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
+	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
+
+lint: ## formatting, lints, documentation
+	@cargo fmt --all --check
+	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps --document-private-items
+
+.PHONY: help build setup demo test bench lint

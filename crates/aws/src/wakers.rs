@@ -1,0 +1,8 @@
+//! Wakers: what makes a worker exist. One module each; which one runs is the configuration's choice.
+//!
+//! Invariant: a wake is a hint. Losing or doubling one changes latency, never correctness, because the queue keeps
+//! the work and the sweep wakes again for what is still visible.
+
+mod in_process;
+
+pub use in_process::InProcessWaker;

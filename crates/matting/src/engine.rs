@@ -1,0 +1,291 @@
+//! The engine: from a file to a verified file.
+//!
+//! Owns: the public API, which model is loaded, the order of one job's steps. Everything blocks; callers use threads.
+//! Invariants: an output exists under its name only after it held its check; what a job leaves in its work directory
+//! is its own; one model stays loaded between jobs, and no job's state does.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
+use rotoless_contract::worker::{MediaLimits, Stage};
+use rotoless_contract::{Background, JobSpec, Model, OutputFormat};
+
+use crate::decode::DecodeOrder;
+use crate::encode::{Codecs, EncodeOrder, Sound};
+use crate::error::{EngineError, Unsupported};
+use crate::model::{self, Matter, NetworkMatter};
+use crate::pipeline::{self, Budget, Pipeline};
+use crate::probe::{self, Probe};
+use crate::registry::Registry;
+use crate::tools::Tools;
+use crate::verify::{Promise, verify};
+
+/// What an engine works with.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// Weights, ONNX Runtime's library, and an operator's `registry.toml` if there is one.
+    pub models_dir: PathBuf,
+    /// ffmpeg and ffprobe.
+    pub tools: Tools,
+    /// Threads of the model, the decoder and the encoder, each; 0: the cores of the cgroup.
+    pub threads: usize,
+}
+
+/// Removes backgrounds. One serves any number of jobs, on any thread.
+pub struct Engine {
+    config: EngineConfig,
+    registry: Registry,
+    /// The model of the last job, ready for the next one. Taken out while it works.
+    loaded: Mutex<Option<(Model, NetworkMatter)>>,
+}
+
+/// One job.
+#[derive(Debug, Clone, Copy)]
+pub struct Task<'a> {
+    /// The source, a local file.
+    pub input: &'a Path,
+    /// Where the output goes; written only when it is whole and verified.
+    pub output: &'a Path,
+    /// A directory of this job's own.
+    pub work_dir: &'a Path,
+    /// What [`Engine::probe`] found of `input`.
+    pub probe: &'a Probe,
+    /// What was ordered.
+    pub spec: &'a JobSpec,
+    /// What may be worked on.
+    pub limits: MediaLimits,
+    /// Seconds of output that are paid for; the job ends with an error beyond them.
+    pub paid_seconds: Option<u64>,
+}
+
+/// The caller's eyes and hand on a running job.
+pub trait Watch: Sync {
+    /// Told when frames were finished; both counts start at 0 with each stage. From the calling thread, often.
+    fn progress(&self, stage: Stage, frames_done: u64, frames_total: u64);
+
+    /// Asked many times a second; `true` stops the job, which then ends with [`EngineError::Cancelled`].
+    fn cancelled(&self) -> bool;
+}
+
+/// A job that is done.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finished {
+    /// The source as measured.
+    pub input: InputInfo,
+    /// The output as verified.
+    pub output: OutputInfo,
+    /// How sure the engine is of its matte, when it can tell.
+    pub quality: Option<Quality>,
+    /// What the client should know.
+    pub warnings: Vec<String>,
+}
+
+/// Whether the engine can serve these options. The same answer before a job is accepted and when it is worked on.
+///
+/// # Errors
+/// What it cannot serve.
+pub fn supported(spec: &JobSpec) -> Result<(), Unsupported> {
+    match spec.model {
+        Model::Light | Model::Human | Model::Original => {}
+        Model::Pro => return Err(Unsupported::Model(spec.model)),
+    }
+    match spec.output_format {
+        OutputFormat::Webm | OutputFormat::Mov | OutputFormat::Mp4 => {}
+        OutputFormat::Gif | OutputFormat::Webp | OutputFormat::PngSequence => {
+            return Err(Unsupported::Format(spec.output_format));
+        }
+    }
+    match spec.background {
+        Background::Transparent if !spec.output_format.has_alpha() => {
+            return Err(Unsupported::TransparentIn(spec.output_format));
+        }
+        Background::Transparent | Background::Color { .. } => {}
+        Background::Image { .. } => return Err(Unsupported::Background("image")),
+        Background::Video { .. } => return Err(Unsupported::Background("video")),
+        Background::Blur => return Err(Unsupported::Background("blur")),
+    }
+    if spec.composition.is_some() { Err(Unsupported::Composition) } else { Ok(()) }
+}
+
+impl Engine {
+    /// Reads the registry and loads ONNX Runtime. Weights are loaded by the first job that needs them.
+    ///
+    /// # Errors
+    /// The registry is wrong, or ONNX Runtime is missing or does not load.
+    pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
+        let registry = Registry::load(&config.models_dir)?;
+        model::load_runtime(&registry, &config.models_dir)?;
+        Ok(Self { config, registry, loaded: Mutex::new(None) })
+    }
+
+    /// The execution provider that runs the models: `cpu`.
+    #[must_use]
+    pub const fn provider(&self) -> &'static str {
+        "cpu"
+    }
+
+    /// Whether a role's weights are there.
+    ///
+    /// # Errors
+    /// They are not; the error names the command that fetches them.
+    pub fn check_model(&self, model: Model) -> Result<(), EngineError> {
+        model::installed(&self.registry, &self.config.models_dir, model).map(drop)
+    }
+
+    /// Measures a source, within caps of bytes and time.
+    ///
+    /// # Errors
+    /// It is no video, is damaged, or is more than the limits accept.
+    pub fn probe(&self, input: &Path, limits: &MediaLimits) -> Result<Probe, EngineError> {
+        probe::probe(&self.config.tools, input, limits)
+    }
+
+    /// Does one job.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; there is no output then, and no process is left.
+    pub fn remove_background(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<Finished, EngineError> {
+        supported(task.spec)?;
+        let source = &task.probe.source;
+        let budget =
+            task.paid_seconds.map(|paid_seconds| Budget { frames: source.rate.frames_in(paid_seconds), paid_seconds });
+        if let Some(budget) = budget.filter(|budget| task.probe.frames > budget.frames) {
+            return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds });
+        }
+        let plan = Plan::of(task, self.threads());
+        let mut matter = self.take_model(task.spec.model)?;
+        let result = plan.matte(&self.config.tools, task, &mut matter, budget, watch);
+        // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
+        self.give_back(task.spec.model, matter);
+        let alpha = result?;
+        watch.progress(Stage::Verify, 0, alpha.len() as u64);
+        let output = verify(&self.config.tools, &plan.file, &plan.promise(task, &alpha), watch)?;
+        move_file(&plan.file, task.output)?;
+        let mut info = task.probe.info.clone();
+        info.duration_seconds = output.duration_ms as f64 / 1000.0;
+        Ok(Finished { input: info, output, quality: None, warnings: task.probe.warnings.clone() })
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        match self.config.threads {
+            // Knows the cgroup's quota and the affinity mask.
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+
+    pub(crate) fn tools(&self) -> &Tools {
+        &self.config.tools
+    }
+
+    /// The loaded model of that role, or a newly loaded one. Another job may hold the loaded one: then there are two.
+    pub(crate) fn take_model(&self, model: Model) -> Result<NetworkMatter, EngineError> {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        match loaded.take() {
+            Some((role, matter)) if role == model => return Ok(matter),
+            // Dropped before the next is loaded: two at once may not fit.
+            Some(_) | None => {}
+        }
+        drop(loaded);
+        let (entry, file) = model::installed(&self.registry, &self.config.models_dir, model)?;
+        NetworkMatter::load(entry, &file, self.threads())
+    }
+
+    pub(crate) fn give_back(&self, model: Model, matter: NetworkMatter) {
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some((model, matter));
+    }
+}
+
+/// What follows from a task.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) codecs: Codecs,
+    /// The output while it is being written.
+    pub(crate) file: PathBuf,
+    pub(crate) threads: usize,
+    pub(crate) cpu_seconds: u64,
+}
+
+impl Plan {
+    pub(crate) fn of(task: &Task<'_>, threads: usize) -> Self {
+        let format = task.spec.output_format;
+        let with_alpha = format.has_alpha() && matches!(task.spec.background, Background::Transparent);
+        // Wall time of an attempt (guarantees §8) on all threads.
+        let wall_seconds = (task.probe.duration_ms / 1000 * 20).clamp(600, 7200);
+        Self {
+            codecs: Codecs { format, with_alpha },
+            file: task.work_dir.join(format!("output.{}", format.extension())),
+            threads,
+            cpu_seconds: wall_seconds * threads as u64,
+        }
+    }
+
+    pub(crate) fn decode<'a>(&self, task: &'a Task<'_>) -> DecodeOrder<'a> {
+        DecodeOrder {
+            input: task.input,
+            source: &task.probe.source,
+            frames: task.probe.frames,
+            limits: &task.limits,
+            threads: self.threads,
+            cpu_seconds: self.cpu_seconds,
+        }
+    }
+
+    pub(crate) fn encode<'a>(&'a self, task: &'a Task<'_>) -> EncodeOrder<'a> {
+        let source = &task.probe.source;
+        let index = source.audio_index.filter(|_| self.codecs.format.has_audio());
+        EncodeOrder {
+            codecs: self.codecs,
+            size: self.decode(task).size(),
+            rate: source.rate,
+            frames: task.probe.frames,
+            threads: self.threads,
+            cpu_seconds: self.cpu_seconds,
+            sound: index.map(|index| Sound { input: task.input, source, index, limits: &task.limits }),
+            output: &self.file,
+        }
+    }
+
+    fn matte(
+        &self,
+        tools: &Tools,
+        task: &Task<'_>,
+        matter: &mut dyn Matter,
+        budget: Option<Budget>,
+        watch: &dyn Watch,
+    ) -> Result<Vec<f32>, EngineError> {
+        let (decode, encode) = (self.decode(task), self.encode(task));
+        pipeline::run(Pipeline { tools, decode, encode, background: &task.spec.background, matter, budget }, watch)
+    }
+
+    fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {
+        let source = &task.probe.source;
+        Promise {
+            codecs: self.codecs,
+            size: self.decode(task).size(),
+            rate: source.rate,
+            alpha,
+            sound_ms: source.audio_ms.filter(|_| self.codecs.format.has_audio()),
+            threads: self.threads,
+            cpu_seconds: self.cpu_seconds,
+            limits: &task.limits,
+        }
+    }
+}
+
+/// Into place in one step; by way of a copy when the work directory is on another file system.
+fn move_file(from: &Path, to: &Path) -> Result<(), EngineError> {
+    let failed = || EngineError::io("cannot put the output into its place");
+    match std::fs::rename(from, to) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            let mut beside = to.as_os_str().to_owned();
+            beside.push(".part");
+            std::fs::copy(from, &beside).map_err(failed())?;
+            std::fs::rename(&beside, to).map_err(failed())?;
+            std::fs::remove_file(from).map_err(failed())
+        }
+        Err(error) => Err(failed()(error)),
+    }
+}

@@ -1,0 +1,239 @@
+//! Why the engine could not do what was asked.
+//!
+//! Owns: the one error type of the engine and what it means for a job ([`EngineError::reason`]).
+//! Invariant: nobody has to read an error's text to decide anything.
+
+use std::fmt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use rotoless_contract::worker::FailureReason;
+use rotoless_contract::{Model, OutputFormat};
+
+use crate::registry::RegistryError;
+
+/// Why the engine could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The content is none of the containers that are accepted, whatever its name says.
+    #[error("the file is not an MP4, MOV, WebM, MKV or AVI video")]
+    NotAVideo,
+    /// A container without a picture.
+    #[error("the file has no video stream")]
+    NoVideoStream,
+    /// The picture cannot be decoded to its end.
+    #[error("the video is damaged: {detail}")]
+    Damaged {
+        /// What was found, for the operator.
+        detail: String,
+    },
+    /// More than what is accepted.
+    #[error(transparent)]
+    Limit(#[from] LimitExceeded),
+    /// The stream holds more frames than the hold pays for.
+    #[error("the video is longer than the {paid_seconds} s that were paid for")]
+    BeyondPaidLength {
+        /// Seconds that the hold covers.
+        paid_seconds: u64,
+    },
+    /// The weights are not in the models directory.
+    #[error("weights of model `{model}` are not installed: run `rotoless models fetch {model}`")]
+    MissingWeights {
+        /// Name of the model in the registry.
+        model: String,
+    },
+    /// ONNX Runtime's library is not in the models directory.
+    #[error("ONNX Runtime is not installed at {path}: run `rotoless models fetch`")]
+    MissingRuntime {
+        /// Where it was looked for.
+        path: String,
+    },
+    /// The weights or the runtime library cannot be used.
+    #[error("model `{model}` cannot be run: {detail}")]
+    Model {
+        /// Name of the model in the registry.
+        model: String,
+        /// What the runtime said.
+        detail: String,
+    },
+    /// ONNX Runtime's library is there and does not load.
+    #[error("ONNX Runtime cannot be loaded: {detail}")]
+    Runtime {
+        /// What the loader said.
+        detail: String,
+    },
+    /// The registry of models cannot be used.
+    #[error("the model registry cannot be used")]
+    Registry(#[from] RegistryError),
+    /// The options ask for what the engine cannot do.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// The output did not hold its own check.
+    #[error("the output failed its check: {detail}")]
+    Verification {
+        /// What was found.
+        detail: String,
+    },
+    /// A tool ended in a way that is not the media's fault.
+    #[error("{program} failed ({}): {stderr}", ShownStatus(*status))]
+    Tool {
+        /// Which tool and what for.
+        program: &'static str,
+        /// How it ended, when it started at all.
+        status: Option<ExitStatus>,
+        /// The end of what it wrote.
+        stderr: String,
+    },
+    /// No frame came for too long.
+    #[error("no frame was finished for {} s", after.as_secs())]
+    Stalled {
+        /// How long was waited.
+        after: Duration,
+    },
+    /// Reading or writing a local file failed.
+    #[error("{what}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A stage of the pipeline panicked: a fault of ours.
+    #[error("the {stage} stage panicked")]
+    Panicked {
+        /// Which one.
+        stage: &'static str,
+    },
+    /// The caller's watch asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl EngineError {
+    /// What this means for the job.
+    #[must_use]
+    pub const fn reason(&self) -> FailureReason {
+        match self {
+            Self::NotAVideo | Self::NoVideoStream | Self::Damaged { .. } => FailureReason::InvalidMedia,
+            Self::Limit(_) => FailureReason::LimitExceeded,
+            Self::BeyondPaidLength { .. } => FailureReason::InsufficientCredits,
+            Self::MissingWeights { .. } | Self::MissingRuntime { .. } => FailureReason::ModelUnavailable,
+            Self::Unsupported(_) => FailureReason::UnsupportedOptions,
+            Self::Verification { .. } => FailureReason::VerificationFailed,
+            Self::Stalled { .. } => FailureReason::TimedOut,
+            Self::Cancelled => FailureReason::Cancelled,
+            Self::Model { .. }
+            | Self::Runtime { .. }
+            | Self::Registry(_)
+            | Self::Tool { .. }
+            | Self::Io { .. }
+            | Self::Panicked { .. } => FailureReason::InternalError,
+        }
+    }
+
+    /// Whether the caller's own watch ended the work.
+    #[must_use]
+    pub const fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Cancelled)
+    }
+
+    pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+}
+
+struct ShownStatus(Option<ExitStatus>);
+
+impl fmt::Display for ShownStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(status) => status.fmt(f),
+            None => f.write_str("not started"),
+        }
+    }
+}
+
+/// A source that is more than what is accepted. Measured on the stream, not taken from a header.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum LimitExceeded {
+    /// Size of the file.
+    #[error("the file has {bytes} bytes, more than {max}")]
+    Bytes {
+        /// Found.
+        bytes: u64,
+        /// Accepted.
+        max: u64,
+    },
+    /// Size of the picture.
+    #[error("the picture is {width}x{height}, sides must be {min} to {max} px")]
+    Side {
+        /// Found, px.
+        width: u32,
+        /// Found, px.
+        height: u32,
+        /// Least side, px.
+        min: u32,
+        /// Greatest side, px.
+        max: u32,
+    },
+    /// Length.
+    #[error("the video is {found_ms} ms long, more than {max_ms} ms")]
+    Duration {
+        /// Found.
+        found_ms: u64,
+        /// Accepted.
+        max_ms: u64,
+    },
+    /// Frames a second.
+    #[error("the video has {fps:.3} frames a second, more than {max}")]
+    FrameRate {
+        /// Found.
+        fps: f64,
+        /// Accepted.
+        max: u32,
+    },
+    /// Time without a frame.
+    #[error("the video has a gap of {seconds:.1} s without a frame, more than {max_seconds} s")]
+    Gap {
+        /// Found.
+        seconds: f64,
+        /// Accepted.
+        max_seconds: u32,
+    },
+    /// Streams of a container.
+    #[error("the file has {streams} streams, more than {max}")]
+    Streams {
+        /// Found.
+        streams: usize,
+        /// Accepted.
+        max: usize,
+    },
+    /// Description of the streams.
+    #[error("the description of the file's streams is longer than {max_bytes} bytes or {max_packets} packets")]
+    Description {
+        /// Accepted.
+        max_bytes: u64,
+        /// Accepted.
+        max_packets: usize,
+    },
+}
+
+/// Options that the engine cannot serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsupported {
+    /// A model role that no adapter serves yet.
+    #[error("model `{0}` is not supported yet")]
+    Model(Model),
+    /// A format that is not written yet.
+    #[error("output format `{0}` is not supported yet")]
+    Format(OutputFormat),
+    /// Transparency in a format that has none.
+    #[error("output format `{0}` cannot be transparent: choose a background")]
+    TransparentIn(OutputFormat),
+    /// A background that is not composited yet.
+    #[error("background `{0}` is not supported yet")]
+    Background(&'static str),
+    /// Canvas and placement.
+    #[error("composition is not supported yet")]
+    Composition,
+}

@@ -1,0 +1,203 @@
+//! What stands under alpha 0: the subject's own colours, spread smoothly.
+//!
+//! A transparent file must not carry the removed background in its colour planes (privacy; and smooth planes compress
+//! to nothing). The subject's colours are averaged on a coarse grid, weighted by alpha; empty cells take the colour of
+//! ever coarser grids (push-pull); the grid is then drawn as large as the frame.
+//! Invariants: pixels below [`HAZE`] give no colour and keep none; from [`SOLID`] on a pixel keeps its own.
+
+use fast_image_resize::Resizer;
+
+use crate::error::EngineError;
+use crate::frame::{Planes, Size};
+use crate::model_picture::resize_plane;
+
+/// Side of a cell in luma px. Chroma cells are half that.
+const CELL: usize = 16;
+
+/// Up to this alpha a pixel is fill alone.
+const HAZE: u8 = 8;
+
+/// From this alpha on it is source alone; in between both are mixed. At 40 of 255 the difference can hardly be seen.
+const SOLID: u8 = 40;
+
+/// Below this alpha a pixel is too much background to lend its colour.
+const LENDS_COLOUR: u8 = 64;
+
+/// A coarser grid counts as much as this share of a full cell.
+const COARSE_WEIGHT: f32 = 0.02;
+
+/// Black to white in the middle, no hue: a frame without a subject.
+const NEUTRAL: [f32; 3] = [126.0, 128.0, 128.0];
+
+/// Fills frames of one size.
+#[derive(Debug)]
+pub(super) struct Fill {
+    frame: Size,
+    /// From the finest to a single cell.
+    levels: Vec<Grid>,
+    resizer: Resizer,
+    /// The finest grid in bytes, and as large as the plane at hand.
+    cells: Vec<u8>,
+    spread: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Grid {
+    size: Size,
+    cells: Vec<Cell>,
+}
+
+/// Y, U and V each on their own: the threshold for lending colour falls differently on luma and chroma.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    weight: [f32; 3],
+    /// Weighted sums; after `pull` the colour itself.
+    colour: [f32; 3],
+}
+
+impl Fill {
+    pub(super) fn new(frame: Size) -> Self {
+        let mut size = Size { width: frame.width.div_ceil(CELL), height: frame.height.div_ceil(CELL) };
+        let mut levels = Vec::new();
+        loop {
+            levels.push(Grid { size, cells: vec![Cell::default(); size.pixels()] });
+            if size.pixels() <= 1 {
+                break;
+            }
+            size = Size { width: size.width.div_ceil(2), height: size.height.div_ceil(2) };
+        }
+        Self { frame, levels, resizer: Resizer::new(), cells: Vec::new(), spread: Vec::new() }
+    }
+
+    pub(super) fn paint(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
+        self.gather(planes, chroma_alpha);
+        self.push();
+        self.pull();
+        let (frame, chroma) = (self.frame, self.frame.chroma());
+        self.lay_under(planes.y, frame, planes.alpha, 0)?;
+        self.lay_under(planes.u, chroma, chroma_alpha, 1)?;
+        self.lay_under(planes.v, chroma, chroma_alpha, 2)
+    }
+
+    /// Sums the subject's colours into the finest grid.
+    fn gather(&mut self, planes: &Planes<'_>, chroma_alpha: &[u8]) {
+        let Some(grid) = self.levels.first_mut() else { return };
+        grid.cells.fill(Cell::default());
+        let chroma = self.frame.chroma();
+        let columns = grid.size.width;
+        for (row, (luma, alpha)) in rows(planes.y, self.frame).zip(rows(planes.alpha, self.frame)).enumerate() {
+            let cells = grid.cells.iter_mut().skip(row / CELL * columns);
+            for ((luma, alpha), cell) in luma.chunks(CELL).zip(alpha.chunks(CELL)).zip(cells) {
+                cell.add(0, weighted(luma, alpha));
+            }
+        }
+        let planes = rows(planes.u, chroma).zip(rows(planes.v, chroma)).zip(rows(chroma_alpha, chroma));
+        for (row, ((u, v), alpha)) in planes.enumerate() {
+            let cells = grid.cells.iter_mut().skip(row / (CELL / 2) * columns);
+            let parts = u.chunks(CELL / 2).zip(v.chunks(CELL / 2)).zip(alpha.chunks(CELL / 2));
+            for (((u, v), alpha), cell) in parts.zip(cells) {
+                cell.add(1, weighted(u, alpha));
+                cell.add(2, weighted(v, alpha));
+            }
+        }
+    }
+
+    /// Each coarser cell is the sum of four.
+    fn push(&mut self) {
+        for level in 1..self.levels.len() {
+            let (finer, coarser) = self.levels.split_at_mut(level);
+            let (Some(finer), Some(coarser)) = (finer.last(), coarser.first_mut()) else { return };
+            coarser.cells.fill(Cell::default());
+            for (place, cell) in finer.cells.iter().enumerate() {
+                let (row, column) = (place / finer.size.width, place % finer.size.width);
+                let target = &mut coarser.cells[row / 2 * coarser.size.width + column / 2];
+                for channel in 0..3 {
+                    target.add(channel, (cell.weight[channel], cell.colour[channel]));
+                }
+            }
+        }
+    }
+
+    /// From sums to colours, from the coarsest grid down: what a cell lacks comes from the one above it.
+    fn pull(&mut self) {
+        let luma = (CELL * CELL) as f32 * 255.0 * COARSE_WEIGHT;
+        let full = [luma, luma / 4.0, luma / 4.0];
+        for level in (0..self.levels.len()).rev() {
+            let (finer, coarser) = self.levels.split_at_mut(level + 1);
+            let Some(grid) = finer.last_mut() else { return };
+            let above = coarser.first();
+            for place in 0..grid.cells.len() {
+                let (row, column) = (place / grid.size.width, place % grid.size.width);
+                let inherited = above.map_or(NEUTRAL, |above| above.between(row, column));
+                let cell = &mut grid.cells[place];
+                for channel in 0..3 {
+                    // A subject anywhere outweighs the neutral colour above the coarsest grid.
+                    let lent = if above.is_some() { full[channel] } else { f32::MIN_POSITIVE };
+                    let sum = cell.colour[channel] + lent * inherited[channel];
+                    cell.colour[channel] = sum / (cell.weight[channel] + lent);
+                }
+            }
+        }
+    }
+
+    fn lay_under(&mut self, plane: &mut [u8], size: Size, alpha: &[u8], channel: usize) -> Result<(), EngineError> {
+        let Some(grid) = self.levels.first() else { return Ok(()) };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of bytes; saturates")]
+        let byte = |cell: &Cell| (cell.colour[channel] + 0.5) as u8;
+        self.cells.clear();
+        self.cells.extend(grid.cells.iter().map(byte));
+        self.spread.resize(size.pixels(), 0);
+        resize_plane(&mut self.resizer, &self.cells, grid.size, &mut self.spread, size)?;
+        for ((value, &fill), &alpha) in plane.iter_mut().zip(&self.spread).zip(alpha) {
+            let own = i32::from(alpha.clamp(HAZE, SOLID) - HAZE);
+            let span = i32::from(SOLID - HAZE);
+            let mixed = i32::from(*value) * own + i32::from(fill) * (span - own);
+            *value = ((mixed + span / 2) / span) as u8;
+        }
+        Ok(())
+    }
+}
+
+impl Cell {
+    fn add(&mut self, channel: usize, (weight, sum): (f32, f32)) {
+        self.weight[channel] += weight;
+        self.colour[channel] += sum;
+    }
+}
+
+impl Grid {
+    /// The colour where cell (`row`, `column`) of the next finer grid lies: a mix of the four nearest cells.
+    fn between(&self, row: usize, column: usize) -> [f32; 3] {
+        let near = |place: usize, count: usize| {
+            let this = (place / 2).min(count - 1);
+            let other = if place.is_multiple_of(2) { this.saturating_sub(1) } else { (this + 1).min(count - 1) };
+            (this, other)
+        };
+        let ((row, other_row), (column, other_column)) = (near(row, self.size.height), near(column, self.size.width));
+        let colour = |row: usize, column: usize| self.cells[row * self.size.width + column].colour;
+        let (a, b, c, d) = (
+            colour(row, column),
+            colour(row, other_column),
+            colour(other_row, column),
+            colour(other_row, other_column),
+        );
+        std::array::from_fn(|n| (9.0 * a[n] + 3.0 * b[n] + 3.0 * c[n] + d[n]) / 16.0)
+    }
+}
+
+fn rows(plane: &[u8], size: Size) -> impl Iterator<Item = &[u8]> {
+    plane.chunks_exact(size.width)
+}
+
+/// Sum of the weights, and of the values times their weights.
+#[inline(always)]
+fn weighted(values: &[u8], alpha: &[u8]) -> (f32, f32) {
+    let (mut weights, mut sum) = (0_u32, 0_u32);
+    for (&value, &alpha) in values.iter().zip(alpha) {
+        let weight = if alpha < LENDS_COLOUR { 0 } else { u32::from(alpha) };
+        weights += weight;
+        sum += weight * u32::from(value);
+    }
+    // At most 16 · 255 · 255: exact in f32.
+    (weights as f32, sum as f32)
+}

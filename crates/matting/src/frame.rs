@@ -1,0 +1,86 @@
+//! One frame on its way through the pipeline, and the pool it comes from.
+//!
+//! Invariants: planes are 8-bit, 4:2:0, BT.709, limited range, and lie one after the other as ffmpeg's rawvideo has
+//! them (Y, U, V, then alpha), so a frame is read, worked on and written without a copy. Sides are even. A frame's
+//! buffers are made once and go round.
+
+/// Size of a picture in px. Both sides even for frames; any for a model's picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Size {
+    pub(crate) const fn pixels(self) -> usize {
+        self.width * self.height
+    }
+
+    /// Of the U and V planes.
+    pub(crate) const fn chroma(self) -> Self {
+        Self { width: self.width / 2, height: self.height / 2 }
+    }
+
+    /// Bytes of Y, U and V.
+    pub(crate) const fn yuv_bytes(self) -> usize {
+        self.pixels() + 2 * self.chroma().pixels()
+    }
+}
+
+/// A frame and what the model made of it.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    size: Size,
+    /// Y, U, V, alpha.
+    bytes: Vec<u8>,
+    /// The model's picture: a tensor of its input's layout.
+    pub picture: Vec<f32>,
+    /// The model's matte, 0..1, at the model's size.
+    pub matte: Vec<f32>,
+}
+
+/// The planes of a frame.
+#[derive(Debug)]
+pub(crate) struct Planes<'a> {
+    pub y: &'a mut [u8],
+    pub u: &'a mut [u8],
+    pub v: &'a mut [u8],
+    pub alpha: &'a mut [u8],
+}
+
+impl Frame {
+    pub(crate) fn new(size: Size) -> Self {
+        Self { size, bytes: vec![0; size.yuv_bytes() + size.pixels()], picture: Vec::new(), matte: Vec::new() }
+    }
+
+    /// Y, U and V in one piece.
+    pub(crate) fn yuv(&self) -> &[u8] {
+        self.bytes.get(..self.size.yuv_bytes()).unwrap_or_default()
+    }
+
+    /// Y, U and V in one piece.
+    pub(crate) fn yuv_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.size.yuv_bytes()).unwrap_or_default()
+    }
+
+    /// Y, U, V and alpha in one piece.
+    pub(crate) fn yuva(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The planes, and the matte that alpha is made of.
+    pub(crate) fn planes_and_matte(&mut self) -> (Planes<'_>, &[f32]) {
+        let (y, rest) = self.bytes.split_at_mut(self.size.pixels());
+        let (u, rest) = rest.split_at_mut(self.size.chroma().pixels());
+        let (v, alpha) = rest.split_at_mut(self.size.chroma().pixels());
+        (Planes { y, u, v, alpha }, &self.matte)
+    }
+
+    /// The colour planes and the picture that is made of them.
+    pub(crate) fn colour_and_picture(&mut self) -> ([&[u8]; 3], &mut Vec<f32>) {
+        let (y, rest) = self.bytes.split_at(self.size.pixels());
+        let (u, rest) = rest.split_at(self.size.chroma().pixels());
+        let (v, _) = rest.split_at(self.size.chroma().pixels());
+        ([y, u, v], &mut self.picture)
+    }
+}

@@ -1,0 +1,206 @@
+//! Models: a picture in, a matte out.
+//!
+//! Owns: the seam between the pipeline and any model ([`Matter`]), running the still and recurrent families as the
+//! registry describes them. Does not own: which model fills which role (`registry`), making the picture
+//! (`model_picture`), anything of ONNX Runtime but through `session`.
+//! Invariants: state never outlives a job ([`Matter::begin`]) or a change of the picture's size; a matte that comes
+//! out is finite and within 0..1.
+
+mod session;
+
+use std::path::{Path, PathBuf};
+
+use rotoless_contract::Model;
+
+pub(crate) use self::session::Terminator;
+use self::session::{Carried, Feed, Network, Run};
+use crate::error::EngineError;
+use crate::frame::Size;
+use crate::registry::{Activation, InputSize, InputSpec, Layout, ModelEntry, Registry, StateSpec};
+
+/// What makes mattes of pictures.
+pub(crate) trait Matter: Send {
+    /// What it wants to be fed.
+    fn input(&self) -> &InputSpec;
+
+    /// The picture size that serves best for a source of this size.
+    fn picture_size(&self, source: Size) -> Size;
+
+    /// A new job: nothing of the last one is left.
+    fn begin(&mut self) -> Result<(), EngineError>;
+
+    /// The matte of the next frame, 0..1, as large as its picture.
+    fn matte(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Stops [`Matter::matte`] from another thread.
+    fn terminator(&self) -> Terminator;
+}
+
+/// Where the files of a role lie, checked to be there.
+pub(crate) fn installed(
+    registry: &Registry,
+    models_dir: &Path,
+    role: Model,
+) -> Result<(ModelEntry, PathBuf), EngineError> {
+    let missing = || EngineError::MissingWeights { model: role.to_string() };
+    let entry = registry.for_role(role).ok_or_else(missing)?;
+    let file = entry.path(models_dir);
+    if file.is_file() { Ok((entry.clone(), file)) } else { Err(missing()) }
+}
+
+/// Loads ONNX Runtime for this machine from the models directory.
+pub(crate) fn load_runtime(registry: &Registry, models_dir: &Path) -> Result<(), EngineError> {
+    let path = registry.runtime_path(models_dir).ok_or_else(|| EngineError::MissingRuntime {
+        path: format!("(no entry for {}/{})", std::env::consts::OS, std::env::consts::ARCH),
+    })?;
+    session::load_runtime(&path)
+}
+
+/// A network of the still or the recurrent family; a still one carries no state.
+pub(crate) struct NetworkMatter {
+    entry: ModelEntry,
+    network: Network,
+    states: Vec<Carried>,
+    /// The size that `states` belong to.
+    last_size: Option<Size>,
+}
+
+impl NetworkMatter {
+    pub(crate) fn load(entry: ModelEntry, file: &Path, threads: usize) -> Result<Self, EngineError> {
+        let network = Network::load(file, threads)
+            .map_err(|error| EngineError::Model { model: entry.name.clone(), detail: error.to_string() })?;
+        Ok(Self { entry, network, states: Vec::new(), last_size: None })
+    }
+
+    fn failed(&self, error: &ort::Error) -> EngineError {
+        EngineError::Model { model: self.entry.name.clone(), detail: error.to_string() }
+    }
+
+    fn fresh_states(&self) -> Result<Vec<Carried>, EngineError> {
+        let zeros = |state: &StateSpec| Carried::zeros(&state.initial).map_err(|error| self.failed(&error));
+        self.entry.states.iter().map(zeros).collect()
+    }
+}
+
+impl Matter for NetworkMatter {
+    fn input(&self) -> &InputSpec {
+        &self.entry.input
+    }
+
+    fn picture_size(&self, source: Size) -> Size {
+        match self.entry.input.size {
+            InputSize::Fixed { width, height } => Size { width: width as usize, height: height as usize },
+            // A model that shrinks the picture itself is fed all of it.
+            InputSize::Free { multiple_of, .. } if self.entry.downsample_ratio.is_some() => {
+                scaled_to(source, source.width.max(source.height), multiple_of as usize)
+            }
+            InputSize::Free { multiple_of, long_side, close_up_long_side } => {
+                let long = source.width.max(source.height);
+                // A source no larger than the close-up size is fed whole; of a larger one nobody knows yet how much
+                // the subject fills.
+                let side = if long <= close_up_long_side as usize { long } else { long_side as usize };
+                scaled_to(source, side, multiple_of as usize)
+            }
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), EngineError> {
+        self.states = Vec::new();
+        self.last_size = None;
+        self.network.make_ready().map_err(|error| self.failed(&error))
+    }
+
+    fn matte(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+        if self.last_size != Some(size) {
+            self.states = self.fresh_states()?;
+            self.last_size = Some(size);
+        }
+        let shape = match self.entry.input.layout {
+            Layout::Nchw => [1, 3, size.height, size.width],
+            Layout::Nhwc => [1, size.height, size.width, 3],
+        };
+        let mut feeds = vec![Feed { name: &self.entry.input.name, shape: &shape, values: picture }];
+        let ratio = [downsample_ratio(&self.entry.input.size, size)];
+        if let Some(name) = &self.entry.downsample_ratio {
+            feeds.push(Feed { name, shape: &[1], values: &ratio });
+        }
+        let (names, outputs): (Vec<&str>, Vec<&str>) =
+            self.entry.states.iter().map(|state| (state.input.as_str(), state.output.as_str())).unzip();
+        let run = Run {
+            feeds: &feeds,
+            carried_in: names.into_iter().zip(std::mem::take(&mut self.states)).collect(),
+            carried_out: &outputs,
+            read: &self.entry.output.matte,
+        };
+        let activation = self.entry.output.activation;
+        let result = self.network.run(run, |shape, values| {
+            if values.len() != size.pixels() {
+                return Err(format!("its matte has shape {shape:?} for a picture of {}x{}", size.width, size.height));
+            }
+            matte.clear();
+            matte.extend(values.iter().map(|&value| activated(value, activation)));
+            Ok(())
+        });
+        match result {
+            Ok((Ok(()), states)) => {
+                self.states = states;
+                Ok(())
+            }
+            Ok((Err(detail), _)) => Err(EngineError::Model { model: self.entry.name.clone(), detail }),
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn terminator(&self) -> Terminator {
+        self.network.terminator()
+    }
+}
+
+/// `max` and `min` in this order also make 0 of NaN.
+fn activated(value: f32, activation: Activation) -> f32 {
+    let value = match activation {
+        Activation::None => value,
+        Activation::Sigmoid => 1.0 / (1.0 + (-value).exp()),
+    };
+    value.max(0.0).min(1.0)
+}
+
+/// The size of the same shape whose longer side is about `long`, each side a multiple.
+fn scaled_to(source: Size, long: usize, multiple_of: usize) -> Size {
+    let multiple = multiple_of.max(1);
+    let longest = source.width.max(source.height).max(1);
+    let fit = |side: usize| {
+        let scaled = (side * long + longest / 2) / longest;
+        ((scaled + multiple / 2) / multiple).max(1) * multiple
+    };
+    Size { width: fit(source.width), height: fit(source.height) }
+}
+
+fn downsample_ratio(input: &InputSize, picture: Size) -> f32 {
+    match *input {
+        InputSize::Fixed { .. } => 1.0,
+        #[expect(clippy::cast_precision_loss, reason = "sides of pictures")]
+        InputSize::Free { long_side, .. } => (long_side as f32 / picture.width.max(picture.height) as f32).min(1.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_matte_is_finite_and_in_range() {
+        assert_eq!(activated(f32::NAN, Activation::None), 0.0);
+        assert_eq!(activated(-3.0, Activation::None), 0.0);
+        assert_eq!(activated(3.0, Activation::None), 1.0);
+        assert_eq!(activated(0.0, Activation::Sigmoid), 0.5);
+    }
+
+    #[test]
+    fn a_scaled_picture_keeps_its_shape_and_fits_the_multiple() {
+        let hd = Size { width: 1920, height: 1080 };
+        assert_eq!(scaled_to(hd, 512, 1), Size { width: 512, height: 288 });
+        assert_eq!(scaled_to(hd, 512, 32), Size { width: 512, height: 288 });
+        assert_eq!(scaled_to(Size { width: 4096, height: 16 }, 512, 16), Size { width: 512, height: 16 });
+    }
+}

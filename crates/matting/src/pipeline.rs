@@ -1,0 +1,168 @@
+//! Decode, model, encode: three stages on their threads, frames going round between them.
+//!
+//! Owns: the stages and the queues between them. Does not own: what a stage does with a frame (`decode`,
+//! `model_picture`, `model`, `finish`, `encode`).
+//! Invariants: memory is bounded by [`FRAMES_IN_FLIGHT`], whatever the length; the stages overlap; any of them failing
+//! ends all of them (`supervise`).
+//!
+//! The model's stage does nothing but inference: it is the slowest, and its threads idle while it does anything else.
+
+pub(crate) mod queue;
+pub(crate) mod supervise;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rotoless_contract::Background;
+use rotoless_contract::worker::Stage;
+
+use self::queue::Queue;
+use self::supervise::{Halt, StageEnd, StageWork, Told, supervise};
+use crate::decode::{DecodeOrder, Decoder};
+use crate::encode::{EncodeOrder, Encoder};
+use crate::engine::Watch;
+use crate::error::EngineError;
+use crate::finish::Finisher;
+use crate::frame::{Frame, Size};
+use crate::model::Matter;
+use crate::model_picture::PictureMaker;
+use crate::tools::Tools;
+
+/// One in each stage and one waiting before each.
+const FRAMES_IN_FLIGHT: usize = 6;
+
+/// All that the pipeline is given.
+pub(crate) struct Pipeline<'a> {
+    pub tools: &'a Tools,
+    pub decode: DecodeOrder<'a>,
+    pub encode: EncodeOrder<'a>,
+    pub background: &'a Background,
+    pub matter: &'a mut dyn Matter,
+    /// Frames that may be decoded before the source counts as longer than was paid for.
+    pub budget: Option<Budget>,
+}
+
+/// What was paid for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Budget {
+    pub frames: u64,
+    pub paid_seconds: u64,
+}
+
+/// The queues between the stages.
+struct Queues {
+    free: Queue<Frame>,
+    decoded: Queue<Frame>,
+    matted: Queue<Frame>,
+}
+
+impl Queues {
+    fn new(size: Size) -> Result<Self, EngineError> {
+        let queues = Self {
+            free: Queue::new(FRAMES_IN_FLIGHT),
+            decoded: Queue::new(FRAMES_IN_FLIGHT),
+            matted: Queue::new(FRAMES_IN_FLIGHT),
+        };
+        for _ in 0..FRAMES_IN_FLIGHT {
+            // As large as the pool: there is always room.
+            let _ = queues.free.push(Frame::new(size));
+        }
+        Ok(queues)
+    }
+
+    fn abort(&self) {
+        self.free.abort();
+        self.decoded.abort();
+        self.matted.abort();
+    }
+}
+
+/// Runs a whole clip through. Returns the mean alpha of each frame that was written.
+pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
+    let Pipeline { tools, decode, encode, background, matter, budget } = pipeline;
+    let size = decode.size();
+    let picture = matter.picture_size(size);
+    let maker = PictureMaker::new(size, picture, matter.input());
+    let finisher = Finisher::new(size, picture, background)?;
+    matter.begin()?;
+
+    let queues = Queues::new(size)?;
+    let written = AtomicU64::new(0);
+    let mut means = Vec::new();
+    // This thread starts the children and stays until they are gone: their death signal hangs on it.
+    let decoder = Decoder::start(tools, &decode)?;
+    let encoder = Encoder::start(tools, &encode)?;
+    let halt = Halt::default();
+    halt.kills(&decoder.child);
+    halt.kills(&encoder.child);
+    halt.on_stop(|| queues.abort());
+    let terminator = matter.terminator();
+    halt.on_stop(move || terminator.terminate());
+
+    let stages = vec![
+        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, maker, budget, &queues)) },
+        StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
+        StageWork {
+            name: "encode",
+            work: Box::new(|| {
+                means = encode_stage(encoder, finisher, encode.codecs.with_alpha, &queues, &written)?;
+                Ok(())
+            }),
+        },
+    ];
+    let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames };
+    supervise(&halt, &told, stages)?;
+    drop(halt);
+    Ok(means)
+}
+
+fn decode_stage(
+    mut decoder: Decoder,
+    mut maker: PictureMaker,
+    budget: Option<Budget>,
+    queues: &Queues,
+) -> Result<(), StageEnd> {
+    let mut decoded = 0;
+    while let Some(mut frame) = queues.free.pop()? {
+        if !decoder.read(frame.yuv_mut())? {
+            break;
+        }
+        decoded += 1;
+        if let Some(budget) = budget.filter(|budget| decoded > budget.frames) {
+            return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
+        }
+        let (colour, picture) = frame.colour_and_picture();
+        maker.make(colour, picture)?;
+        queues.decoded.push(frame)?;
+    }
+    queues.decoded.close();
+    Ok(())
+}
+
+fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
+    while let Some(mut frame) = queues.decoded.pop()? {
+        let Frame { picture: values, matte, .. } = &mut frame;
+        matter.matte(values, picture, matte)?;
+        queues.matted.push(frame)?;
+    }
+    queues.matted.close();
+    Ok(())
+}
+
+fn encode_stage(
+    mut encoder: Encoder,
+    mut finisher: Finisher,
+    with_alpha: bool,
+    queues: &Queues,
+    written: &AtomicU64,
+) -> Result<Vec<f32>, StageEnd> {
+    let mut means = Vec::new();
+    while let Some(mut frame) = queues.matted.pop()? {
+        #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
+        means.push(finisher.finish(&mut frame)? as f32);
+        encoder.write(if with_alpha { frame.yuva() } else { frame.yuv() })?;
+        written.fetch_add(1, Ordering::Relaxed);
+        queues.free.push(frame)?;
+    }
+    encoder.finish()?;
+    Ok(means)
+}

@@ -1,0 +1,227 @@
+//! What ffprobe writes, as JSON.
+//!
+//! Owns: the fields that are read and their caps. JSON only, never ffprobe's text forms: metadata may hold anything.
+
+use std::fmt;
+use std::io::{BufReader, Read};
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::timeline::Stamp;
+
+/// Streams and container.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Description {
+    pub streams: Vec<Stream>,
+    pub format: Format,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Format {
+    /// Seconds as text.
+    pub start_time: Option<String>,
+    /// Seconds as text; a claim.
+    pub duration: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Stream {
+    pub index: usize,
+    pub codec_type: String,
+    pub codec_name: String,
+    pub width: u32,
+    pub height: u32,
+    pub pix_fmt: String,
+    pub sample_aspect_ratio: String,
+    pub r_frame_rate: String,
+    pub avg_frame_rate: String,
+    pub time_base: String,
+    pub color_range: String,
+    pub color_space: String,
+    pub color_transfer: String,
+    pub disposition: Disposition,
+    pub side_data_list: Vec<SideData>,
+    pub tags: Tags,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Disposition {
+    pub attached_pic: u8,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct SideData {
+    /// Degrees of the display matrix.
+    pub rotation: Option<f64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Tags {
+    #[serde(rename = "ALPHA_MODE", alias = "alpha_mode")]
+    pub alpha_mode: Option<String>,
+}
+
+/// The timestamps of the two streams that matter.
+#[derive(Debug, Default)]
+pub(super) struct Stamps {
+    /// Frames that are shown: those an edit list cuts away are left out, as players do.
+    pub video: Vec<Stamp>,
+    /// Earliest start and latest end of the sound, in its ticks.
+    pub audio: Option<(i64, i64)>,
+}
+
+/// Which streams' packets are kept, and how many packets of any stream are accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted {
+    pub video: usize,
+    pub audio: Option<usize>,
+    pub max_packets: usize,
+}
+
+/// Why a list of packets could not be read.
+#[derive(Debug)]
+pub(super) enum Unreadable {
+    TooMany,
+    Syntax(serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Packet {
+    stream_index: usize,
+    pts: Option<i64>,
+    dts: Option<i64>,
+    #[serde(default)]
+    duration: i64,
+    #[serde(default)]
+    flags: String,
+}
+
+impl Stamps {
+    /// Reads `{"packets": [...]}` as it comes, keeping a few words a frame.
+    pub(super) fn read(json: impl Read, wanted: Wanted) -> Result<Self, Unreadable> {
+        let mut reading = Reading { stamps: Self::default(), wanted, packets: 0 };
+        let mut deserializer = serde_json::Deserializer::from_reader(BufReader::with_capacity(1 << 16, json));
+        match (&mut reading).deserialize(&mut deserializer) {
+            Ok(()) => Ok(reading.stamps),
+            Err(_) if reading.packets > wanted.max_packets => Err(Unreadable::TooMany),
+            Err(error) => Err(Unreadable::Syntax(error)),
+        }
+    }
+}
+
+struct Reading {
+    stamps: Stamps,
+    wanted: Wanted,
+    packets: usize,
+}
+
+impl Reading {
+    fn take(&mut self, packet: &Packet) {
+        // AVI has no presentation times; its decoding times stand in for them.
+        let Some(at) = packet.pts.or(packet.dts) else { return };
+        let is_shown = !packet.flags.contains('D');
+        if packet.stream_index == self.wanted.video && is_shown {
+            self.stamps.video.push(Stamp { at, duration: packet.duration });
+        } else if Some(packet.stream_index) == self.wanted.audio && is_shown {
+            let end = at.saturating_add(packet.duration.max(0));
+            let (first, last) = self.stamps.audio.unwrap_or((at, end));
+            self.stamps.audio = Some((first.min(at), last.max(end)));
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Reading {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Reading {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ffprobe's packets")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "packets" {
+                map.next_value_seed(Packets(self))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Packets<'r>(&'r mut Reading);
+
+impl<'de> DeserializeSeed<'de> for Packets<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Packets<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of packets")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(packet) = seq.next_element::<Packet>()? {
+            self.0.packets += 1;
+            if self.0.packets > self.0.wanted.max_packets {
+                return Err(serde::de::Error::custom("too many packets"));
+            }
+            self.0.take(&packet);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WANTED: Wanted = Wanted { video: 0, audio: Some(1), max_packets: 10 };
+
+    #[test]
+    fn frames_cut_away_by_an_edit_list_are_not_counted() {
+        let json = br#"{"packets": [
+            {"stream_index": 0, "pts": 0, "dts": -2, "duration": 40, "flags": "KD"},
+            {"stream_index": 0, "pts": 40, "flags": "__"},
+            {"stream_index": 1, "pts": -1024, "duration": 1024, "flags": "KD"},
+            {"stream_index": 1, "pts": 0, "duration": 1024, "flags": "K_", "side_data_list": [{"x": {"y": []}}]},
+            {"stream_index": 2, "pts": 7, "flags": "K_"},
+            {"stream_index": 0, "dts": 80, "duration": 40}]}"#;
+        let stamps = Stamps::read(&json[..], WANTED).unwrap();
+        assert_eq!(stamps.video, [Stamp { at: 40, duration: 0 }, Stamp { at: 80, duration: 40 }]);
+        assert_eq!(stamps.audio, Some((0, 1024)));
+    }
+
+    #[test]
+    fn a_flood_of_packets_is_cut_off() {
+        let packet = r#"{"stream_index": 9, "pts": 0}"#;
+        let json = format!("{{\"packets\": [{}]}}", vec![packet; 11].join(","));
+        assert!(matches!(Stamps::read(json.as_bytes(), WANTED), Err(Unreadable::TooMany)));
+    }
+
+    #[test]
+    fn cut_off_json_is_an_error() {
+        assert!(matches!(Stamps::read(&br#"{"packets": [{"stream_"#[..], WANTED), Err(Unreadable::Syntax(_))));
+    }
+}

@@ -1,0 +1,458 @@
+//! The model registry: the only place that knows a model.
+//!
+//! Owns: the entries built into the program (`registry.toml`), an operator's own `registry.toml`, their validation.
+//! Does not own: the files (`fetch`), running them (the session).
+//! Invariants: a `Registry` that exists is valid; names are unique; at most one entry fills a role; every file name is
+//! a plain name, so a path never leaves the models directory.
+//!
+//! The engine needs nothing else to run a model: what to feed ([`InputSpec`]), what to read ([`OutputSpec`]) and what
+//! to carry from frame to frame ([`StateSpec`]).
+
+mod digest;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use rotoless_contract::Model;
+
+pub use self::digest::{NotASha256, Sha256};
+use crate::tfjs::Conversion;
+
+/// The name of an operator's registry in the models directory.
+pub const REGISTRY_FILE: &str = "registry.toml";
+
+/// A registry is a page or two of text; whatever is larger is not one.
+const MAX_REGISTRY_BYTES: u64 = 1 << 20;
+
+const BUILTIN: &str = include_str!("../registry.toml");
+
+/// Models and the runtime they need.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Registry {
+    models: Vec<ModelEntry>,
+    runtimes: Vec<RuntimeEntry>,
+}
+
+/// One model: where its weights come from and how they are run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelEntry {
+    /// Unique, lower case; what an operator types.
+    pub name: String,
+    /// The role that this model fills; without one it is only used by name.
+    pub role: Option<Model>,
+    /// How it is run.
+    pub family: Family,
+    /// Whether it belongs to the set that is fetched when nothing is named.
+    pub in_default_set: bool,
+    /// SPDX expression of the weights' licence.
+    pub licence: String,
+    /// What is said when the weights are fetched.
+    pub notice: Option<String>,
+    /// The file in the models directory.
+    pub file: InstalledFile,
+    /// Where the file comes from; without one the operator puts it there.
+    pub source: Option<Source>,
+    /// What the model is fed.
+    pub input: InputSpec,
+    /// What the model answers.
+    pub output: OutputSpec,
+    /// Tensors carried from frame to frame, in feeding order. Empty unless the family is recurrent.
+    pub states: Vec<StateSpec>,
+    /// Name of a `[1]` f32 input that takes the factor by which the model shrinks its picture (0 < factor ≤ 1), for
+    /// models that are fed the full picture and refine the matte themselves.
+    pub downsample_ratio: Option<String>,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// One frame in, one matte out.
+    Still,
+    /// State is carried from frame to frame, reset at a cut, never shared between jobs.
+    Recurrent,
+    /// A text chooses the subject.
+    Grounded,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: &'static [Self] = &[Self::Still, Self::Recurrent, Self::Grounded];
+
+    /// The word used in a registry.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Still => "still",
+            Self::Recurrent => "recurrent",
+            Self::Grounded => "grounded",
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A file in the models directory and what it must contain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledFile {
+    /// A plain file name.
+    pub name: String,
+    /// Digest of the whole file.
+    pub sha256: Sha256,
+}
+
+impl InstalledFile {
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self, models_dir: &Path) -> PathBuf {
+        models_dir.join(&self.name)
+    }
+}
+
+/// The image input of a model, batch 1, f32: `(value · scale − mean[c]) / std[c]` of 8-bit values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InputSpec {
+    /// Name of the tensor.
+    pub name: String,
+    /// The sizes it takes.
+    pub size: InputSize,
+    /// Order of the axes.
+    pub layout: Layout,
+    /// Order of the channels.
+    pub channels: ChannelOrder,
+    /// Factor from 8-bit values, as a rule 1/255.
+    pub scale: f32,
+    /// Subtracted after scaling, per channel in the order of `channels`.
+    pub mean: [f32; 3],
+    /// Divided by after the subtraction, never zero.
+    pub std: [f32; 3],
+}
+
+/// The picture sizes that a model takes, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InputSize {
+    /// Exactly this; the picture is stretched to it.
+    Fixed {
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
+    /// Any size whose sides are multiples of `multiple_of`, the picture's own aspect.
+    Free {
+        /// At least 1.
+        multiple_of: u32,
+        /// The longer side that serves best when the subject is a whole figure or smaller.
+        long_side: u32,
+        /// The longer side that serves best when the subject fills the picture.
+        close_up_long_side: u32,
+    },
+}
+
+/// Order of a tensor's axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// `[1, channels, height, width]`
+    Nchw,
+    /// `[1, height, width, channels]`
+    Nhwc,
+}
+
+/// Order of the colour channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ChannelOrder {
+    /// Red first.
+    Rgb,
+    /// Blue first.
+    Bgr,
+}
+
+/// The outputs that the engine reads; others are never asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// Name of the tensor with the matte: one channel, the size of the input.
+    pub matte: String,
+    /// What makes 0..1 of it.
+    pub activation: Activation,
+    /// Name of a tensor with the foreground's colour, 3 channels in 0..1, the input's layout and channel order.
+    pub foreground: Option<String>,
+}
+
+/// What makes a matte in 0..1 of a model's numbers. Clamping comes after it in either case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// They are a matte already.
+    None,
+    /// They are logits.
+    Sigmoid,
+}
+
+/// One tensor carried from frame to frame: zeros of `initial` at first, then what `output` was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    /// Name of the input.
+    pub input: String,
+    /// Name of the output fed back into it.
+    pub output: String,
+    /// Shape of the first, all zero, value.
+    pub initial: Vec<usize>,
+}
+
+/// ONNX Runtime's library for one kind of machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeEntry {
+    /// As in `std::env::consts::OS`.
+    pub os: String,
+    /// As in `std::env::consts::ARCH`.
+    pub arch: String,
+    /// Release of ONNX Runtime.
+    pub version: String,
+    /// SPDX expression.
+    pub licence: String,
+    /// The library in the models directory.
+    pub file: InstalledFile,
+    /// Where the library comes from; without one the operator puts it there.
+    pub source: Option<Source>,
+}
+
+/// A file inside a package of a public registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The package.
+    pub package: Package,
+    /// Digest of the package's archive, checked before anything in it is looked at.
+    pub archive_sha256: Sha256,
+    /// What is taken out of the archive.
+    pub content: Content,
+}
+
+/// A package by name and exact version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Package {
+    /// Which registry has it.
+    pub index: PackageIndex,
+    /// Name, with its scope.
+    pub name: String,
+    /// Exact version.
+    pub version: String,
+}
+
+impl fmt::Display for Package {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let index = match self.index {
+            PackageIndex::Npm => "npm",
+            PackageIndex::Pypi { .. } => "pypi",
+        };
+        write!(f, "{index}:{}@{}", self.name, self.version)
+    }
+}
+
+/// A registry of packages; each is asked through its ordinary client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PackageIndex {
+    /// `npm pack`: a gzipped tar.
+    Npm,
+    /// `pip download`: a wheel, which is a zip.
+    Pypi {
+        /// Python version and platform tag of the wheel, when it is not one for any machine.
+        wheel: Option<WheelTags>,
+    },
+}
+
+/// Chooses one of a release's wheels, whatever machine asks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct WheelTags {
+    /// As in `3.11`.
+    pub python: String,
+    /// As in `manylinux_2_28_x86_64`.
+    pub platform: String,
+}
+
+/// What is taken out of an archive. Paths are those inside the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// One file as it is.
+    File {
+        /// Its path.
+        member: String,
+    },
+    /// A TensorFlow.js graph model, converted to ONNX.
+    TfjsGraph {
+        /// Path of the `.json`.
+        graph: String,
+        /// Paths of the weight shards, in the order of the graph's manifest.
+        weights: Vec<String>,
+        /// What becomes of it.
+        conversion: Conversion,
+    },
+}
+
+/// A registry that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The file is there but cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The registry.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML of a registry's outline.
+    #[error("{origin} is not a registry")]
+    Syntax {
+        /// The registry: a path, or the built-in one.
+        origin: String,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Entries are wrong; every problem found is listed.
+    #[error("{origin}: {}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Invalid {
+        /// The registry: a path, or the built-in one.
+        origin: String,
+        /// All of them.
+        problems: Vec<Problem>,
+    },
+}
+
+/// One thing wrong with one entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// `model NAME`, `model #N` when it has no name, or `runtime OS/ARCH`.
+    pub entry: String,
+    /// Dotted name of the field; empty when the entry as a whole is wrong.
+    pub field: String,
+    /// What is wrong with it.
+    pub what: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.field.is_empty() {
+            write!(f, "{}: {}", self.entry, self.what)
+        } else {
+            write!(f, "{}: {}: {}", self.entry, self.field, self.what)
+        }
+    }
+}
+
+impl Registry {
+    /// The registry that is part of the program.
+    ///
+    /// # Errors
+    /// None in a released program: a test reads it. It is a `Result` so that no code path panics.
+    pub fn builtin() -> Result<Self, RegistryError> {
+        Self::parse("the built-in registry", BUILTIN)
+    }
+
+    /// The built-in registry and, over it, `registry.toml` of the models directory when there is one.
+    ///
+    /// # Errors
+    /// The operator's file cannot be read or is wrong.
+    pub fn load(models_dir: &Path) -> Result<Self, RegistryError> {
+        let path = models_dir.join(REGISTRY_FILE);
+        match Self::load_file(&path) {
+            Err(RegistryError::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Self::builtin(),
+            other => other,
+        }
+    }
+
+    /// The built-in registry and, over it, the named file, which must exist.
+    ///
+    /// # Errors
+    /// The file cannot be read or is wrong.
+    pub fn load_file(path: &Path) -> Result<Self, RegistryError> {
+        let failed = |source| RegistryError::Read { path: path.to_owned(), source };
+        let text = read_capped(path).map_err(failed)?;
+        Ok(Self::builtin()?.overridden_by(Self::parse(&path.display().to_string(), &text)?))
+    }
+
+    /// A registry from its text alone; `origin` is what errors call it.
+    ///
+    /// # Errors
+    /// The text is not TOML, or entries are wrong.
+    pub fn parse(origin: &str, text: &str) -> Result<Self, RegistryError> {
+        raw::parse(origin, text)
+    }
+
+    /// Every model, the operator's first.
+    #[must_use]
+    pub fn models(&self) -> &[ModelEntry] {
+        &self.models
+    }
+
+    /// The model of that name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&ModelEntry> {
+        self.models.iter().find(|entry| entry.name == name)
+    }
+
+    /// The model that fills the role.
+    #[must_use]
+    pub fn for_role(&self, role: Model) -> Option<&ModelEntry> {
+        self.models.iter().find(|entry| entry.role == Some(role))
+    }
+
+    /// ONNX Runtime for this machine, when the registry has one.
+    #[must_use]
+    pub fn runtime(&self) -> Option<&RuntimeEntry> {
+        self.runtime_for(std::env::consts::OS, std::env::consts::ARCH)
+    }
+
+    /// ONNX Runtime for another machine.
+    #[must_use]
+    pub fn runtime_for(&self, os: &str, arch: &str) -> Option<&RuntimeEntry> {
+        self.runtimes.iter().find(|entry| entry.os == os && entry.arch == arch)
+    }
+
+    /// Where ONNX Runtime for this machine lies.
+    #[must_use]
+    pub fn runtime_path(&self, models_dir: &Path) -> Option<PathBuf> {
+        self.runtime().map(|entry| entry.file.path(models_dir))
+    }
+
+    /// Entries of `other` come first, take the place of entries of the same name and take over their roles.
+    fn overridden_by(self, other: Self) -> Self {
+        let Self { mut models, mut runtimes } = other;
+        for mut entry in self.models {
+            if models.iter().any(|own| own.name == entry.name) {
+                continue;
+            }
+            if models.iter().any(|own| own.role.is_some() && own.role == entry.role) {
+                entry.role = None;
+            }
+            models.push(entry);
+        }
+        for entry in self.runtimes {
+            if !runtimes.iter().any(|own| own.os == entry.os && own.arch == entry.arch) {
+                runtimes.push(entry);
+            }
+        }
+        Self { models, runtimes }
+    }
+}
+
+impl ModelEntry {
+    /// Where the model's file lies.
+    #[must_use]
+    pub fn path(&self, models_dir: &Path) -> PathBuf {
+        self.file.path(models_dir)
+    }
+}
+
+fn read_capped(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_REGISTRY_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_REGISTRY_BYTES {
+        return Err(std::io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}

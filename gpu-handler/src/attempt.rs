@@ -1,0 +1,258 @@
+//! One attempt: from the claim's answer to the committed manifest.
+//!
+//! Owns: the order download → probe → hold → matte → upload → manifest, and what a failure of each step means.
+//! Does not own: report and message (`session`), lease and clocks (`pulse`).
+//! Invariants: nothing is uploaded that the engine did not verify; the manifest is the last thing written; the
+//! manifest's PUT is not cut by a stop, because a run must not be committed without anybody knowing.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use rotoless_contract::signature::sha256_hex;
+use rotoless_contract::worker::{
+    ClaimReply, Download, FailureReason, ProbedReply, ProbedRequest, Refusal, Stage, attempt_path,
+};
+use rotoless_matting::Finished;
+use tokio::sync::oneshot;
+
+use crate::control::{CallError, Control};
+use crate::detail::shown;
+use crate::live::{Live, StopCause};
+use crate::matting::{Fault, Matting, Measured, Order};
+use crate::timing::Timing;
+use crate::transfer::{Commit, Transfer, TransferError, Verified};
+
+/// Version of the manifest that is written.
+const MANIFEST_VERSION: u32 = 1;
+
+/// Warnings that go into a manifest; more of them tell nobody more.
+const MAX_WARNINGS: usize = 32;
+
+/// Characters of one warning.
+const MAX_WARNING_CHARS: usize = 300;
+
+/// One attempt and all that it needs.
+pub(crate) struct Attempt<'a> {
+    pub(crate) claim: &'a ClaimReply,
+    pub(crate) live: &'a Arc<Live>,
+    pub(crate) control: &'a Control,
+    pub(crate) transfer: &'a Transfer,
+    pub(crate) engine: &'a Arc<dyn Matting>,
+    pub(crate) timing: &'a Timing,
+    /// A directory of its own.
+    pub(crate) dir: &'a Path,
+}
+
+/// The run's output is committed.
+#[derive(Debug)]
+pub(crate) struct Committed {
+    pub(crate) manifest_sha256: String,
+    /// False when a PUT had no answer and a later one found a manifest: ours, most likely.
+    pub(crate) certain: bool,
+    pub(crate) frames: u64,
+    pub(crate) size_bytes: u64,
+}
+
+/// Why an attempt ended without a committed output.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was asked to stop, and did.
+    Stopped(StopCause),
+    /// It was asked to stop, and the engine did not: its thread is lost, and with it this process.
+    Hung(StopCause),
+    /// It failed; the control plane decides what follows.
+    Failed { reason: FailureReason, detail: String },
+    /// The job has ended.
+    JobOver,
+    /// Somebody else has the job, or committed this run.
+    Stale,
+    /// The control plane did not answer, or not in a way that could be acted on.
+    Unheard,
+}
+
+impl From<StopCause> for Ended {
+    fn from(cause: StopCause) -> Self {
+        Self::Stopped(cause)
+    }
+}
+
+impl Ended {
+    pub(crate) fn failed(reason: FailureReason, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Failed { reason, detail: shown(error) }
+    }
+}
+
+impl Attempt<'_> {
+    /// Does all of it.
+    pub(crate) async fn work(&self) -> Result<Committed, Ended> {
+        let source = self.download().await?;
+        let measured = self.probe(source).await?;
+        let hold = self.adjust_hold(measured.as_ref()).await?;
+        let output = self.dir.join("output");
+        let finished = self.matte(measured, &output, hold.paid_seconds).await?;
+        self.upload(&output, &finished).await?;
+        self.commit(finished).await
+    }
+
+    async fn download(&self) -> Result<PathBuf, Ended> {
+        let Download { size_bytes, .. } = self.claim.input;
+        let max_bytes = self.claim.limits.max_bytes;
+        if size_bytes > max_bytes {
+            let detail = format!("the source has {size_bytes} bytes, more than {max_bytes}");
+            return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
+        }
+        let source = self.dir.join("source");
+        let outcome = self.live.unless_stopped(self.transfer.download(&self.claim.input, &source)).await?;
+        outcome.map_err(|error| match error {
+            TransferError::NotFound => Ended::failed(FailureReason::SourceMissing, &error),
+            error => Ended::failed(FailureReason::InternalError, &error),
+        })?;
+        Ok(source)
+    }
+
+    async fn probe(&self, source: PathBuf) -> Result<Box<dyn Measured>, Ended> {
+        self.live.enter(Stage::Probe);
+        let (engine, limits) = (Arc::clone(self.engine), self.claim.limits);
+        self.on_engine(move |_| engine.probe(&source, &limits)).await
+    }
+
+    async fn adjust_hold(&self, measured: &dyn Measured) -> Result<ProbedReply, Ended> {
+        let request = ProbedRequest { input: measured.info().clone(), duration_ms: measured.duration_ms() };
+        let path = attempt_path(&self.claim.job_id, self.claim.attempt, "probed");
+        let call = self.control.call_until(&self.claim.report_secret, &path, &request, || self.live.lease_end());
+        self.live.unless_stopped(call).await?.map_err(|error| match error {
+            CallError::InsufficientCredits => Ended::JobOver,
+            CallError::Refused { refusal, .. } => refused(refusal),
+            error @ (CallError::Rejected { .. } | CallError::Unavailable { .. }) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "measurement was not accepted");
+                Ended::Unheard
+            }
+        })
+    }
+
+    async fn matte(&self, measured: Box<dyn Measured>, output: &Path, paid_seconds: u64) -> Result<Finished, Ended> {
+        self.live.enter(Stage::Matte);
+        let work_dir = self.dir.join("engine");
+        std::fs::create_dir(&work_dir).map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
+        let order = Order {
+            output: output.to_owned(),
+            work_dir,
+            spec: Arc::new(self.claim.spec.clone()),
+            limits: self.claim.limits,
+            paid_seconds,
+        };
+        self.on_engine(move |live| measured.remove_background(&order, live)).await
+    }
+
+    async fn upload(&self, output: &Path, finished: &Finished) -> Result<(), Ended> {
+        self.live.enter(Stage::Upload);
+        let verified = Verified { size_bytes: finished.output.size_bytes, sha256: &finished.output.sha256 };
+        let outcome = self.live.unless_stopped(self.transfer.upload(&self.claim.output, output, &verified)).await?;
+        outcome.map_err(|error| match error {
+            TransferError::Altered => Ended::failed(FailureReason::VerificationFailed, &error),
+            error => Ended::failed(FailureReason::InternalError, &error),
+        })
+    }
+
+    async fn commit(&self, finished: Finished) -> Result<Committed, Ended> {
+        if let Some(cause) = self.live.cause() {
+            return Err(cause.into());
+        }
+        let (frames, size_bytes) = (finished.output.frames, finished.output.size_bytes);
+        let bytes = self.manifest(finished)?;
+        let certain = match self.transfer.commit(&self.claim.manifest, &bytes).await {
+            Ok(Commit::Written) => true,
+            // The control plane compares digests: when the stored one is not ours the report is refused.
+            Ok(Commit::Unsure) => false,
+            Ok(Commit::Taken) => return Err(Ended::Stale),
+            Err(error) => return Err(Ended::failed(FailureReason::InternalError, &error)),
+        };
+        Ok(Committed { manifest_sha256: sha256_hex(&bytes), certain, frames, size_bytes })
+    }
+
+    fn manifest(&self, finished: Finished) -> Result<Vec<u8>, Ended> {
+        let Finished { input, output, quality, warnings } = finished;
+        let manifest = Manifest {
+            v: MANIFEST_VERSION,
+            job_id: self.claim.job_id.clone(),
+            run: self.claim.run,
+            attempt: self.claim.attempt,
+            output_key: self.claim.output.key.clone(),
+            input,
+            output,
+            quality,
+            warnings: warnings
+                .iter()
+                .take(MAX_WARNINGS)
+                .map(|warning| warning.chars().take(MAX_WARNING_CHARS).collect())
+                .collect(),
+        };
+        let bytes =
+            serde_json::to_vec(&manifest).map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            let detail = format!("the manifest has {} bytes", bytes.len());
+            return Err(Ended::Failed { reason: FailureReason::InternalError, detail });
+        }
+        Ok(bytes)
+    }
+
+    /// Runs a blocking call of the engine on a thread of its own. Not on the runtime's pool, whose shutdown would
+    /// wait for a thread that hangs in native code.
+    async fn on_engine<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Live) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Ended> {
+        if let Some(cause) = self.live.cause() {
+            return Err(cause.into());
+        }
+        let (send, receive) = oneshot::channel();
+        let live = Arc::clone(self.live);
+        std::thread::Builder::new()
+            .name("engine".to_owned())
+            .spawn(move || {
+                // Engine and attempt share nothing that a panic could leave half written: `Live` is always whole.
+                let outcome = catch_unwind(AssertUnwindSafe(|| call(&live)));
+                // Nobody listens any more when the engine was taken for dead.
+                let _ = send.send(outcome);
+            })
+            .map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
+        match self.within_grace(receive).await? {
+            Ok(Ok(Ok(done))) => Ok(done),
+            Ok(Ok(Err(fault))) => Err(self.faulted(&fault)),
+            Ok(Err(_)) | Err(_) => {
+                Err(Ended::Failed { reason: FailureReason::InternalError, detail: "the engine panicked".to_owned() })
+            }
+        }
+    }
+
+    async fn within_grace<T>(&self, work: impl Future<Output = T>) -> Result<T, Ended> {
+        let hung = async {
+            let cause = self.live.stopped().await;
+            tokio::time::sleep(self.timing.engine_grace).await;
+            cause
+        };
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            cause = hung => Err(Ended::Hung(cause)),
+        }
+    }
+
+    fn faulted(&self, fault: &Fault) -> Ended {
+        match self.live.cause() {
+            Some(cause) if fault.cancelled => Ended::Stopped(cause),
+            Some(_) | None => Ended::failed(fault.reason, fault),
+        }
+    }
+}
+
+/// What the refusal of an attempt's call means for the attempt.
+pub(crate) const fn refused(refusal: Refusal) -> Ended {
+    match refusal {
+        Refusal::Terminal | Refusal::Superseded => Ended::JobOver,
+        Refusal::StaleAttempt | Refusal::Leased => Ended::Stale,
+        Refusal::Contradiction | Refusal::BadManifest => Ended::Unheard,
+    }
+}

@@ -1,0 +1,56 @@
+//! The real engine behind the seam of [`crate::matting`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rotoless_contract::media::InputInfo;
+use rotoless_contract::worker::MediaLimits;
+use rotoless_matting::{Engine, EngineError, Finished, Probe, Task, Watch};
+
+use crate::detail::shown;
+use crate::matting::{Fault, Matting, Measured, Order};
+
+/// The media engine, shared by the attempts of this process, one after the other.
+pub(crate) struct RealEngine(pub(crate) Arc<Engine>);
+
+struct MeasuredFile {
+    engine: Arc<Engine>,
+    input: PathBuf,
+    probe: Probe,
+}
+
+impl Matting for RealEngine {
+    fn probe(&self, input: &Path, limits: &MediaLimits) -> Result<Box<dyn Measured>, Fault> {
+        let probe = self.0.probe(input, limits)?;
+        Ok(Box::new(MeasuredFile { engine: Arc::clone(&self.0), input: input.to_owned(), probe }))
+    }
+}
+
+impl Measured for MeasuredFile {
+    fn info(&self) -> &InputInfo {
+        &self.probe.info
+    }
+
+    fn duration_ms(&self) -> u64 {
+        self.probe.duration_ms
+    }
+
+    fn remove_background(&self, order: &Order, watch: &dyn Watch) -> Result<Finished, Fault> {
+        let task = Task {
+            input: &self.input,
+            output: &order.output,
+            work_dir: &order.work_dir,
+            probe: &self.probe,
+            spec: &order.spec,
+            limits: order.limits,
+            paid_seconds: Some(order.paid_seconds),
+        };
+        Ok(self.engine.remove_background(&task, watch)?)
+    }
+}
+
+impl From<EngineError> for Fault {
+    fn from(error: EngineError) -> Self {
+        Self { reason: error.reason(), cancelled: error.is_cancelled(), detail: shown(&error) }
+    }
+}

@@ -1,0 +1,217 @@
+//! The heartbeat: keeps lease and message, watches the attempt's clocks, raises the stop flag.
+//!
+//! It lives on an operating system thread of its own, with its own runtime and its own connections, so that no
+//! load on the engine or on the attempt's tasks can starve it. Does not own: what follows from a stop (`session`).
+//! Invariants: after [`Pulse::stop`] nothing is sent any more; after a quiet cause to stop nothing is extended.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rotoless_contract::worker::{HeartbeatReply, HeartbeatRequest, Refusal, Stage};
+use secrecy::SecretString;
+use tokio::sync::{oneshot, watch};
+
+use crate::backoff::Backoff;
+use crate::connect::Connect;
+use crate::control::{CallError, Control};
+use crate::live::{Live, Progress, StopCause};
+use crate::process::Shutdown;
+use crate::queue::{Queue, QueueError, Receipt};
+use crate::timing::Timing;
+
+/// A running heartbeat.
+pub(crate) struct Pulse {
+    finish: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// What a heartbeat keeps alive and when that ends.
+pub(crate) struct Kept {
+    pub(crate) live: Arc<Live>,
+    pub(crate) receipt: Receipt,
+    /// When the message was received.
+    pub(crate) received: Instant,
+    /// The path and the secret of this attempt's heartbeats.
+    pub(crate) path: String,
+    pub(crate) secret: SecretString,
+    /// The lease, counted from when the claim was sent.
+    pub(crate) claimed: Instant,
+    pub(crate) lease: Duration,
+    /// When the attempt must have ended.
+    pub(crate) deadline: Instant,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) timing: Timing,
+}
+
+impl Pulse {
+    /// Starts the heartbeat's thread.
+    pub(crate) fn start(connect: &Connect, kept: Kept) -> io::Result<Self> {
+        let (finish, finished) = watch::channel(false);
+        let (end, ended) = oneshot::channel();
+        let connect = connect.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                match connect.control(&kept.timing) {
+                    Ok(control) => Beat::new(control, connect.queue(&kept.timing), kept).run(finished).await,
+                    // The lease runs out by itself, and the attempt with it.
+                    Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
+                }
+            });
+            // Nobody listens any more when the session was dropped.
+            let _ = end.send(());
+        })?;
+        Ok(Self { finish, ended })
+    }
+
+    /// Stops it and waits until a call in flight has ended.
+    pub(crate) async fn stop(self) {
+        self.finish.send_replace(true);
+        // An error says that the thread is gone, which is what was asked for.
+        let _ = self.ended.await;
+    }
+}
+
+struct Beat {
+    control: Control,
+    queue: Queue,
+    kept: Kept,
+    lease: Schedule,
+    visibility: Schedule,
+}
+
+/// When something is renewed next: a third into what it lasts, or soon after a failure.
+struct Schedule {
+    next: Instant,
+    every: Duration,
+    retry: Duration,
+    backoff: Option<Backoff>,
+}
+
+impl Schedule {
+    fn new(began: Instant, lasts: Duration, timing: &Timing) -> Self {
+        let every = lasts / 3;
+        Self { next: began + every, every, retry: timing.retry_first, backoff: None }
+    }
+
+    fn renewed(&mut self, at: Instant) {
+        self.backoff = None;
+        self.next = at + self.every;
+    }
+
+    fn failed(&mut self) {
+        // Several tries must fit into what is left of a lease.
+        let cap = self.every / 4;
+        let backoff = self.backoff.get_or_insert_with(|| Backoff::new(self.retry, cap));
+        self.next = Instant::now() + backoff.wait(None);
+    }
+}
+
+impl Beat {
+    fn new(control: Control, queue: Queue, kept: Kept) -> Self {
+        let lease = Schedule::new(kept.claimed, kept.lease, &kept.timing);
+        let visibility = Schedule::new(kept.received, kept.timing.visibility, &kept.timing);
+        Self { control, queue, kept, lease, visibility }
+    }
+
+    async fn run(mut self, mut finished: watch::Receiver<bool>) {
+        loop {
+            let now = Instant::now();
+            if let Some(cause) = self.judge(now) {
+                self.kept.live.stop(cause);
+            }
+            if self.kept.live.cause().is_some_and(StopCause::is_quiet) || *finished.borrow() {
+                return;
+            }
+            self.renew_what_is_due(now).await;
+            let next = self.lease.next.min(self.visibility.next).min(Instant::now() + self.kept.timing.tick);
+            tokio::select! {
+                // The session is gone: so is whoever could use what is kept.
+                _ = finished.changed() => return,
+                () = tokio::time::sleep_until(next.into()) => {}
+            }
+        }
+    }
+
+    /// The attempt's clocks.
+    fn judge(&self, now: Instant) -> Option<StopCause> {
+        let progress = self.kept.live.now_at();
+        let timing = &self.kept.timing;
+        if now >= self.kept.deadline {
+            return Some(StopCause::Deadline);
+        }
+        if progress.stage == Stage::Matte && now.saturating_duration_since(progress.moved) >= timing.stalled {
+            return Some(StopCause::Stalled);
+        }
+        let asked = self.kept.shutdown.since()?;
+        let may_finish = match progress.stage {
+            Stage::Download | Stage::Probe => false,
+            Stage::Matte => progress.remaining(now).is_some_and(|left| left <= timing.finish_within),
+            Stage::Verify | Stage::Upload => true,
+        };
+        let in_time = now.saturating_duration_since(asked) < timing.finish_cap;
+        (!may_finish || !in_time).then_some(StopCause::Shutdown)
+    }
+
+    async fn renew_what_is_due(&mut self, now: Instant) {
+        let (lease_due, visibility_due) = (now >= self.lease.next, now >= self.visibility.next);
+        let lease = async {
+            if lease_due {
+                Some(self.control.call(&self.kept.secret, &self.kept.path, &self.sign_of_life()).await)
+            } else {
+                None
+            }
+        };
+        let visibility = async {
+            if !visibility_due {
+                return None;
+            }
+            Some(tokio::time::timeout(self.kept.timing.call, self.queue.extend(&self.kept.receipt)).await)
+        };
+        let (lease, visibility) = tokio::join!(lease, visibility);
+        if let Some(outcome) = lease {
+            self.lease_answered(now, outcome);
+        }
+        match visibility {
+            None => {}
+            Some(Ok(Ok(()))) => self.visibility.renewed(now),
+            Some(Ok(Err(QueueError::StaleReceipt))) => self.kept.live.stop(StopCause::ReceiptLost),
+            Some(Ok(Err(QueueError::Unavailable { .. })) | Err(_)) => self.visibility.failed(),
+        }
+    }
+
+    fn sign_of_life(&self) -> HeartbeatRequest {
+        let Progress { stage, frames_done, frames_total, .. } = self.kept.live.now_at();
+        // The check counts its own frames anew; the matted ones are all done by then.
+        let frames_done = match stage {
+            Stage::Download | Stage::Probe | Stage::Matte => frames_done,
+            Stage::Verify | Stage::Upload => frames_total,
+        };
+        HeartbeatRequest { stage, frames_done, frames_total }
+    }
+
+    /// `sent` is when the call was sent: a lease counted from there can only end too early for us, never too late.
+    fn lease_answered(&mut self, sent: Instant, outcome: Result<HeartbeatReply, CallError>) {
+        let live = &self.kept.live;
+        match outcome {
+            Ok(HeartbeatReply { cancel: true, .. }) => live.stop(StopCause::JobOver),
+            Ok(HeartbeatReply { cancel: false, lease_seconds }) => {
+                live.renew(sent + Duration::from_secs(lease_seconds.into()));
+                self.lease.renewed(sent);
+            }
+            Err(CallError::Refused { refusal, .. }) => live.stop(match refusal {
+                Refusal::Terminal | Refusal::Superseded => StopCause::JobOver,
+                Refusal::StaleAttempt | Refusal::Leased | Refusal::Contradiction | Refusal::BadManifest => {
+                    StopCause::Stale
+                }
+            }),
+            Err(
+                error @ (CallError::Unavailable { .. } | CallError::Rejected { .. } | CallError::InsufficientCredits),
+            ) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat failed");
+                self.lease.failed();
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The worker's life: check that it is fit, then serve sessions until it is asked to end.
+//!
+//! Owns: opening the engine, the fitness checks, the loop and its backoff. Does not own: a session (`session`).
+//! Invariant: no message is received before every check has passed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_sqs::config::SharedCredentialsProvider;
+use rotoless_contract::Model;
+use rotoless_matting::{Engine, EngineConfig, EngineError, Tools, ToolsError};
+use secrecy::ExposeSecret;
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::connect::Connect;
+use crate::engine::RealEngine;
+use crate::net;
+use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
+use crate::queue::{self, QueueSettings};
+use crate::session::{SessionEnd, SessionError, Worker};
+use crate::timing::Timing;
+use crate::transfer::Transfer;
+
+/// Why the worker cannot work, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// See [`ParentError`].
+    #[error(transparent)]
+    Parent(#[from] ParentError),
+    /// See [`WorkDirError`].
+    #[error(transparent)]
+    WorkDir(#[from] WorkDirError),
+    /// ffmpeg or ffprobe cannot be used.
+    #[error("the media tools cannot be used")]
+    Tools(#[from] ToolsError),
+    /// This ffmpeg lacks codecs.
+    #[error("ffmpeg lacks: {}", .0.join(", "))]
+    MissingCodecs(Vec<&'static str>),
+    /// The engine cannot be opened.
+    #[error("the media engine cannot be opened")]
+    Engine(#[from] EngineError),
+    /// No model's weights are installed.
+    #[error("no model is installed")]
+    NoModel,
+    /// Threads or signal handlers cannot be had.
+    #[error("the operating system refused")]
+    System(#[from] io::Error),
+    /// No HTTP client can be made: no TLS roots, most likely.
+    #[error("no HTTP client can be made")]
+    Http(#[from] reqwest::Error),
+    /// The engine ignores its stop flag. The process must end for its thread to end.
+    #[error("the engine hangs; this process must be replaced")]
+    EngineHung,
+}
+
+/// Serves jobs until SIGTERM or SIGINT. After [`RunError::EngineHung`] the process should exit at once.
+///
+/// Installs signal handlers and the TLS provider of the process; needs a Tokio runtime with time and I/O.
+///
+/// # Errors
+/// The worker is not fit, or its engine hangs.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    if let Some(parent) = config.die_with_parent {
+        die_with_parent(parent)?;
+    }
+    net::install_tls();
+    let (ask, shutdown) = Shutdown::channel();
+    ask.on_signals()?;
+    let worker = prepare(config, shutdown).await?;
+    tracing::info!(worker.id = worker.worker_id, provider = worker.provider, "worker is ready");
+    let outcome = serve(&worker).await;
+    tracing::info!(worker.id = worker.worker_id, "worker ends");
+    outcome
+}
+
+async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
+    let timing = Timing { visibility: config.visibility, ..Timing::default() };
+    let work_dir = WorkDir::open(&config.work_dir)?;
+    let engine = {
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || open_engine(&config)).await.map_err(io::Error::other)??
+    };
+    let provider = engine.provider().to_owned();
+    let connect = Connect {
+        control_url: config.control_url.clone(),
+        queue: QueueSettings {
+            url: config.queue_url.clone(),
+            region: config.region.clone(),
+            endpoint: config.sqs_endpoint.clone(),
+            credentials: credentials(&config).await,
+        },
+        clock: Clock::default(),
+    };
+    Ok(Worker {
+        control: connect.control(&timing)?,
+        queue: connect.queue(&timing),
+        transfer: Transfer::new(net::client()?, config.plain_http(), timing.clone()),
+        connect,
+        engine: Arc::new(RealEngine(Arc::new(engine))),
+        provider,
+        worker_id: config.worker_id,
+        fleet_key: config.fleet_key,
+        work_dir,
+        timing,
+        shutdown,
+    })
+}
+
+/// Opens the engine and looks at all that a job needs, so that a bad host fails here and not in a job.
+fn open_engine(config: &Config) -> Result<Engine, RunError> {
+    let tools = Tools::find(config.ffmpeg_path.as_deref().map(AsRef::as_ref))?;
+    let missing = tools.missing_codecs()?;
+    if !missing.is_empty() {
+        return Err(RunError::MissingCodecs(missing));
+    }
+    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads })?;
+    let mut installed = 0;
+    for model in Model::ALL {
+        match engine.check_model(*model) {
+            Ok(()) => installed += 1,
+            Err(error) => {
+                tracing::warn!(model = model.as_str(), error = &error as &dyn std::error::Error, "model is not there");
+            }
+        }
+    }
+    if installed == 0 { Err(RunError::NoModel) } else { Ok(engine) }
+}
+
+async fn credentials(config: &Config) -> Option<SharedCredentialsProvider> {
+    let Some(given) = &config.credentials else {
+        let loader = aws_config::defaults(aws_config::BehaviorVersion::latest())
+            .region(aws_config::Region::new(config.region.clone()))
+            .http_client(queue::http_client());
+        return loader.load().await.credentials_provider();
+    };
+    let session = given.session_token.as_ref().map(|token| token.expose_secret().to_owned());
+    let secret = given.secret_access_key.expose_secret();
+    let credentials = Credentials::new(&given.access_key_id, secret, session, None, "configuration");
+    Some(SharedCredentialsProvider::new(credentials))
+}
+
+/// Serves sessions until asked to end.
+pub(crate) async fn serve(worker: &Worker) -> Result<(), RunError> {
+    let fresh = || Backoff::new(Duration::from_secs(1), worker.timing.session_retry_cap);
+    let mut backoff = fresh();
+    while worker.shutdown.since().is_none() {
+        match worker.session().await {
+            Ok(SessionEnd::Idle | SessionEnd::Passed | SessionEnd::Handled { .. }) => backoff = fresh(),
+            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
+            Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
+                let wait = backoff.wait(None);
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+                    "session failed"
+                );
+                tokio::select! {
+                    () = worker.shutdown.requested() => {}
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! The command line. Names are fixed: other tools use them.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use rotoless_contract::{Credits, JobId, Model, OutputFormat};
+
+/// Video background removal: the whole service on one machine, and its tools.
+#[derive(Debug, Parser)]
+#[command(name = "rotoless", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole service on this machine
+    Up(UpArgs),
+    /// Remove the background of one file, without a service
+    Remove(RemoveArgs),
+    /// API keys of a running service (needs its admin token)
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Credits of a client of a running service
+    #[command(subcommand)]
+    Credits(CreditsCommand),
+    /// Jobs of a running service
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Model weights
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Say what this machine lacks, and how to get it
+    Doctor(DoctorArgs),
+    /// Measure the pipeline beside its floor
+    Bench(BenchArgs),
+    /// The worker of `rotoless up`, configured by its environment
+    #[command(hide = true)]
+    GpuHandler,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelsDir {
+    /// Where weights and ONNX Runtime are [default: ./models if there is one, else the user's data directory]
+    #[arg(long, value_name = "DIR", env = "ROTOLESS_MODELS")]
+    pub models: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DataDir {
+    /// Where the service keeps everything
+    #[arg(long, value_name = "D", env = "ROTOLESS_DATA_DIR", default_value = "rotoless-data")]
+    pub data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    /// Public port; 0 lets the system choose
+    #[arg(long, value_name = "P", default_value_t = 8080)]
+    pub port: u16,
+    /// Address to listen on
+    #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub bind: IpAddr,
+    /// URL under which clients reach the service [default: http://ADDRESS:P]
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<url::Url>,
+    /// Turns the admin routes on
+    #[arg(long, value_name = "T", env = "ROTOLESS_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+    #[command(flatten)]
+    pub models: ModelsDir,
+    /// Start no worker: jobs stay pending until one connects
+    #[arg(long)]
+    pub no_worker: bool,
+    /// Processor threads of the model; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    /// Let webhooks reach this HOST:PORT although it is not public; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub allow_egress_dangerous: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The video
+    pub input: PathBuf,
+    /// Where the result goes
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub output: PathBuf,
+    /// original, light, pro or human
+    #[arg(long, value_name = "M", default_value = "human")]
+    pub model: Model,
+    /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
+    #[arg(long, value_name = "F")]
+    pub format: Option<OutputFormat>,
+    /// transparent, green, white, black, blue, blur, #RRGGBB, or the URL of a picture
+    #[arg(long, value_name = "B")]
+    pub background: Option<String>,
+    /// Subjects in words, for `pro`
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Processor threads of the model; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    #[command(flatten)]
+    pub models: ModelsDir,
+}
+
+/// Where the running service is, and who asks.
+#[derive(Debug, Args)]
+pub struct Remote {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    /// The service's URL [default: the one running on the data directory]
+    #[arg(long, value_name = "URL", env = "ROTOLESS_URL")]
+    pub url: Option<url::Url>,
+    /// API key [default: the data directory's first key]
+    #[arg(long, value_name = "KEY", env = "ROTOLESS_API_KEY", hide_env_values = true)]
+    pub api_key: Option<String>,
+    /// Admin token of the service
+    #[arg(long, value_name = "T", env = "ROTOLESS_ADMIN_TOKEN", hide_env_values = true)]
+    pub admin_token: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; it is shown once
+    Create {
+        /// Whose key
+        client_id: rotoless_contract::ClientId,
+        /// For your memory
+        #[arg(long)]
+        note: Option<String>,
+        /// Credits to grant with it
+        #[arg(long, value_name = "N", value_parser = credits)]
+        credits: Option<Credits>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// List the keys
+    List {
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Shut a key
+    Disable {
+        /// As listed
+        key_fingerprint: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Open a key again
+    Enable {
+        /// As listed
+        key_fingerprint: String,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CreditsCommand {
+    /// Grant credits to a client
+    Grant {
+        /// To whom
+        client_id: rotoless_contract::ClientId,
+        /// How many
+        #[arg(value_parser = credits)]
+        credits: Credits,
+        /// Makes the grant happen once, however often the command runs
+        #[arg(long)]
+        grant_id: Option<String>,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show the balance of the API key's client
+    Show {
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// List the newest jobs
+    List {
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Show a job as JSON
+    Show {
+        id: JobId,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Wait until a job has ended; fails if the job did
+    Wait {
+        id: JobId,
+        #[command(flatten)]
+        remote: Remote,
+    },
+    /// Cancel a job
+    Cancel {
+        id: JobId,
+        #[command(flatten)]
+        remote: Remote,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models of the registry and which are installed
+    List {
+        #[command(flatten)]
+        models: ModelsDir,
+    },
+    /// Fetch ONNX Runtime and models by pinned version and hash [default: the default set]
+    Fetch {
+        /// Names or roles
+        names: Vec<String>,
+        #[command(flatten)]
+        models: ModelsDir,
+        /// Say nothing when nothing is missing
+        #[arg(long)]
+        quiet: bool,
+    },
+    /// Check the hashes of what is installed
+    Verify {
+        #[command(flatten)]
+        models: ModelsDir,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub data_dir: DataDir,
+    #[command(flatten)]
+    pub models: ModelsDir,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The clip
+    #[arg(long, value_name = "FILE")]
+    pub clip: PathBuf,
+    /// The model
+    #[arg(long, value_name = "M", default_value = "human")]
+    pub model: Model,
+    /// Write the figures there as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Processor threads of the model; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub threads: usize,
+    #[command(flatten)]
+    pub models: ModelsDir,
+}
+
+fn credits(text: &str) -> Result<Credits, String> {
+    serde_json::from_str(text).map_err(|_| "a number of credits with at most three decimals".to_owned())
+}

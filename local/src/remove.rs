@@ -1,0 +1,134 @@
+//! `rotoless remove`: one file through the same engine, without a service.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use rotoless_contract::api::JobRequest;
+use rotoless_contract::worker::{MediaLimits, Stage};
+use rotoless_contract::{JobSpec, OutputFormat};
+use rotoless_core::request;
+use rotoless_matting::{Engine, EngineConfig, Task, Tools, Watch};
+use serde_json::Value;
+
+use crate::cli::RemoveArgs;
+use crate::models::models_dir;
+
+/// One file of one's own may be larger than what a service takes from strangers.
+const LIMITS: MediaLimits =
+    MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
+
+pub fn run(args: &RemoveArgs) -> Result<()> {
+    let spec = spec(args)?;
+    let engine = open_engine(&models_dir(&args.models), args.threads)?;
+    engine.check_model(spec.model)?;
+    let input = args.input.canonicalize().with_context(|| format!("cannot read {}", args.input.display()))?;
+    let parent = args.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Beside the output, so that the finished file is moved and not copied.
+    let work = tempfile::Builder::new()
+        .prefix(".rotoless-")
+        .tempdir_in(parent)
+        .with_context(|| format!("cannot write to {}", parent.display()))?;
+    let probe = engine.probe(&input, &LIMITS)?;
+    let watch = Bar::new(probe.frames);
+    let task = Task {
+        input: &input,
+        output: &args.output,
+        work_dir: work.path(),
+        probe: &probe,
+        spec: &spec,
+        limits: LIMITS,
+        paid_seconds: None,
+    };
+    let finished = engine.remove_background(&task, &watch)?;
+    watch.bar.finish_and_clear();
+    let mut err = std::io::stderr().lock();
+    use std::io::Write;
+    for warning in &finished.warnings {
+        writeln!(err, "warning: {warning}")?;
+    }
+    let output = &finished.output;
+    let size = output.size_bytes as f64 / 1e6;
+    let sound = if output.has_audio { "with sound" } else { "no sound" };
+    writeln!(
+        err,
+        "{}: {}x{}, {} frames, {:.2} s, {sound}, {size:.2} MB",
+        args.output.display(),
+        output.width,
+        output.height,
+        output.frames,
+        output.duration_ms as f64 / 1000.0
+    )?;
+    Ok(())
+}
+
+/// The engine over what this machine has.
+pub fn open_engine(models: &Path, threads: usize) -> Result<Engine> {
+    let tools = Tools::find(std::env::var_os("PATH").as_deref()).context("run `rotoless doctor`")?;
+    Engine::open(EngineConfig { models_dir: models.to_owned(), tools, threads })
+        .context("run `rotoless models fetch`, or `rotoless doctor` to see what is missing")
+}
+
+/// The same validation as the API's: the flags are one of its requests.
+fn spec(args: &RemoveArgs) -> Result<JobSpec> {
+    let mut body = JobRequest {
+        model: Some(args.model.to_string()),
+        output_format: Some(format(args)?.to_string()),
+        text_prompt: args.prompt.clone(),
+        ..JobRequest::default()
+    };
+    match args.background.as_deref() {
+        None => {}
+        Some(color) if color.starts_with('#') => {
+            body.bg_type = Some("color".to_owned());
+            body.bg_color = Some(Value::String(color.to_owned()));
+        }
+        Some(url) if url.contains("://") => {
+            body.bg_type = Some("image".to_owned());
+            body.bg_image_url = Some(url.to_owned());
+        }
+        Some(name) => body.bg_type = Some(name.to_owned()),
+    }
+    let order = request::validate(&body, true)?;
+    rotoless_matting::supported(&order.spec)?;
+    Ok(order.spec)
+}
+
+fn format(args: &RemoveArgs) -> Result<OutputFormat> {
+    if let Some(format) = args.format {
+        return Ok(format);
+    }
+    let extension = args.output.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let by_name = OutputFormat::ALL.iter().find(|format| format.extension().eq_ignore_ascii_case(extension));
+    match by_name {
+        Some(format) => Ok(*format),
+        None => bail!("{} does not name a format: give --format", args.output.display()),
+    }
+}
+
+/// Frames, frames a second, time left; Ctrl-C stops within a frame.
+struct Bar {
+    bar: ProgressBar,
+    interrupted: AtomicBool,
+}
+
+impl Bar {
+    fn new(frames: u64) -> Self {
+        let style = ProgressStyle::with_template("{msg:>8} [{bar:32}] {pos}/{len} frames  {per_sec}  ETA {eta}");
+        let bar = ProgressBar::new(frames).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self { bar, interrupted: AtomicBool::new(false) }
+    }
+}
+
+impl Watch for Bar {
+    fn progress(&self, stage: Stage, frames_done: u64, frames_total: u64) {
+        self.bar.set_message(stage.as_str());
+        self.bar.set_length(frames_total);
+        self.bar.set_position(frames_done);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

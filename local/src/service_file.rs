@@ -1,0 +1,32 @@
+//! `service.json` in the data directory: where the service that runs on it answers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ServiceFile {
+    pub url: String,
+}
+
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("service.json")
+}
+
+impl ServiceFile {
+    pub fn write(&self, data_dir: &Path) -> Result<()> {
+        let path = path(data_dir);
+        fs::write(&path, serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub fn read(data_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path(data_dir)).ok()?).ok()
+    }
+
+    pub fn remove(data_dir: &Path) {
+        // Gone already is as good.
+        let _ = fs::remove_file(path(data_dir));
+    }
+}
