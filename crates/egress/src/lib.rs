@@ -9,8 +9,10 @@
 
 mod address;
 mod client;
+mod exception;
 mod policy;
 
 pub use address::{Forbidden, judge};
 pub use client::{Answer, Egress, EgressError, Limits, Resolve, SystemResolver, TlsFault};
-pub use policy::{Exception, InvalidException, Policy, Refused, Target};
+pub use exception::{Exception, InvalidException};
+pub use policy::{Policy, Refused, Target};

@@ -4,12 +4,12 @@
 //! literal ones here, resolved ones in the connector.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::net::IpAddr;
 
 use url::{Host, Url};
 
 use crate::address::{Forbidden, judge};
+use crate::exception::Exception;
 
 /// Greatest length of a URL in bytes.
 const MAX_URL_BYTES: usize = 2048;
@@ -49,103 +49,11 @@ pub enum Refused {
 /// What may be opened beyond the public internet.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Whether plain http is allowed.
+    /// Whether plain http is allowed everywhere; it always is to exceptions.
     pub allow_http: bool,
     /// Exceptions to the address and port rules: for a receiver on the developer's own machine. Whoever may create
     /// jobs can make the service speak to these.
     pub allow_addresses_dangerous: Vec<Exception>,
-}
-
-/// One exception: `127.0.0.1:9000`, `[::1]:9000`, `10.0.0.0/8`, `receiver.local:9000`. Without a port, all ports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exception {
-    /// Every address of a network.
-    Net {
-        /// Any address of it; a mapped IPv4 address counts as IPv4.
-        net: IpAddr,
-        /// Its prefix in bits.
-        bits: u32,
-        /// Only this port.
-        port: Option<u16>,
-    },
-    /// A host name, wherever it resolves to.
-    Name {
-        /// In lower case.
-        name: String,
-        /// Only this port.
-        port: Option<u16>,
-    },
-}
-
-/// The text names no exception.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not an address, network or host name: {0}")]
-pub struct InvalidException(String);
-
-impl FromStr for Exception {
-    type Err = InvalidException;
-
-    fn from_str(text: &str) -> Result<Self, InvalidException> {
-        let invalid = || InvalidException(text.to_owned());
-        let whole = |net: IpAddr, port| {
-            let net = net.to_canonical();
-            Self::Net { net, bits: if net.is_ipv4() { 32 } else { 128 }, port }
-        };
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(whole(ip, None));
-        }
-        if let Ok(address) = text.parse::<SocketAddr>() {
-            return Ok(whole(address.ip(), Some(address.port())));
-        }
-        if let Some((net, bits)) = text.split_once('/') {
-            let net: IpAddr = net.parse().map_err(|_| invalid())?;
-            let bits: u32 = bits.parse().map_err(|_| invalid())?;
-            let most = if net.is_ipv4() { 32 } else { 128 };
-            return if bits <= most { Ok(Self::Net { net, bits, port: None }) } else { Err(invalid()) };
-        }
-        let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => (name, Some(port.parse().map_err(|_| invalid())?)),
-            None => (text, None),
-        };
-        let well_formed = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
-        if name.is_empty() || !name.bytes().all(well_formed) {
-            return Err(invalid());
-        }
-        Ok(Self::Name { name: name.to_ascii_lowercase(), port })
-    }
-}
-
-impl Exception {
-    fn permits_address(&self, ip: IpAddr, port: u16) -> bool {
-        match self {
-            Self::Net { net, bits, port: only } => {
-                only.is_none_or(|only| only == port) && within(ip.to_canonical(), *net, *bits)
-            }
-            Self::Name { .. } => false,
-        }
-    }
-
-    fn permits_port(&self, port: u16) -> bool {
-        match self {
-            Self::Net { port: only, .. } => only.is_none_or(|only| only == port),
-            Self::Name { .. } => false,
-        }
-    }
-
-    fn permits_name(&self, host: &str, port: u16) -> bool {
-        match self {
-            Self::Name { name, port: only } => only.is_none_or(|only| only == port) && name == host,
-            Self::Net { .. } => false,
-        }
-    }
-}
-
-fn within(ip: IpAddr, net: IpAddr, bits: u32) -> bool {
-    match (ip, net) {
-        (IpAddr::V4(ip), IpAddr::V4(net)) => (ip.to_bits() ^ net.to_bits()).leading_zeros() >= bits,
-        (IpAddr::V6(ip), IpAddr::V6(net)) => (ip.to_bits() ^ net.to_bits()).leading_zeros() >= bits,
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
 }
 
 /// A URL that may be opened. `Debug` hides everything but the host: paths and queries of clients carry secrets.
@@ -182,6 +90,14 @@ impl Target {
     }
 }
 
+/// By what exception, if any, a target is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Excepted {
+    No,
+    Address,
+    Name,
+}
+
 impl Policy {
     /// Parses and judges a URL: everything that can be known without a look-up.
     ///
@@ -196,11 +112,11 @@ impl Policy {
             return Err(Refused::Malformed);
         }
         let url = Url::parse(text).map_err(|_| Refused::Malformed)?;
-        match url.scheme() {
-            "https" => {}
-            "http" if self.allow_http => {}
+        let plain = match url.scheme() {
+            "https" => false,
+            "http" => true,
             _ => return Err(Refused::Scheme),
-        }
+        };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(Refused::Credentials);
         }
@@ -208,30 +124,43 @@ impl Policy {
             return Err(Refused::Fragment);
         }
         let port = url.port_or_known_default().ok_or(Refused::Port)?;
-        let named_exception = self.check_host(url.host().ok_or(Refused::Malformed)?, port)?;
-        Ok(Target { url, port, named_exception })
+        let excepted = self.check_host(url.host().ok_or(Refused::Malformed)?, port)?;
+        if plain && !self.allow_http && excepted == Excepted::No {
+            return Err(Refused::Scheme);
+        }
+        Ok(Target { url, port, named_exception: excepted == Excepted::Name })
     }
 
-    /// `true` where the host is an exception by name.
-    fn check_host(&self, host: Host<&str>, port: u16) -> Result<bool, Refused> {
-        match host {
-            Host::Ipv4(ip) => self.check_dial(ip.into(), port).map(|()| false),
-            Host::Ipv6(ip) => self.check_dial(ip.into(), port).map(|()| false),
-            Host::Domain(name) => {
-                if self.allow_addresses_dangerous.iter().any(|exception| exception.permits_name(name, port)) {
-                    return Ok(true);
-                }
-                public_name(name)?;
-                // On another port the name must lead to excepted addresses only: judged when it is resolved.
-                let excepted = self.allow_addresses_dangerous.iter().any(|exception| exception.permits_port(port));
-                if PORTS.contains(&port) || excepted { Ok(false) } else { Err(Refused::Port) }
-            }
+    fn check_host(&self, host: Host<&str>, port: u16) -> Result<Excepted, Refused> {
+        let ip = match host {
+            Host::Ipv4(ip) => IpAddr::V4(ip),
+            Host::Ipv6(ip) => IpAddr::V6(ip),
+            Host::Domain(name) => return self.check_name(name, port),
+        };
+        self.check_dial(ip, port)?;
+        Ok(if self.is_exception(ip, port) { Excepted::Address } else { Excepted::No })
+    }
+
+    fn check_name(&self, name: &str, port: u16) -> Result<Excepted, Refused> {
+        if self.allow_addresses_dangerous.iter().any(|exception| exception.permits_name(name, port)) {
+            return Ok(Excepted::Name);
         }
+        public_name(name)?;
+        if PORTS.contains(&port) {
+            return Ok(Excepted::No);
+        }
+        // On another port the name can lead to excepted addresses only: judged when it is resolved.
+        let possible = self.allow_addresses_dangerous.iter().any(|exception| exception.permits_port(port));
+        if possible { Ok(Excepted::Address) } else { Err(Refused::Port) }
+    }
+
+    fn is_exception(&self, ip: IpAddr, port: u16) -> bool {
+        self.allow_addresses_dangerous.iter().any(|exception| exception.permits_address(ip, port))
     }
 
     /// Judges one address and port: an exception, or public and a port of the web.
     fn check_dial(&self, ip: IpAddr, port: u16) -> Result<(), Refused> {
-        if self.allow_addresses_dangerous.iter().any(|exception| exception.permits_address(ip, port)) {
+        if self.is_exception(ip, port) {
             return Ok(());
         }
         judge(ip)?;
@@ -390,7 +319,7 @@ mod tests {
 
     #[test]
     fn an_exception_opens_what_it_names_and_nothing_beside_it() {
-        let with = |text: &str| Policy { allow_http: true, allow_addresses_dangerous: vec![text.parse().unwrap()] };
+        let with = |text: &str| Policy { allow_http: false, allow_addresses_dangerous: vec![text.parse().unwrap()] };
         let opens = |exception: &str, url: &str| with(exception).check(url).is_ok();
         assert!(opens("127.0.0.1:9000", "http://127.0.0.1:9000/hook"));
         assert!(opens("127.0.0.1:9000", "http://[::ffff:127.0.0.1]:9000/hook"));
@@ -404,6 +333,7 @@ mod tests {
         assert!(opens("localhost:9000", "http://localhost:9000/"));
         assert!(!opens("localhost:9000", "http://localhost/"));
         assert!(!opens("localhost", "http://127.0.0.1/"));
+        assert!(!opens("127.0.0.1:80", "http://example.com/"), "plain http to the excepted address alone");
         // A name on the excepted port may be looked up, but must lead to the excepted address.
         let policy = with("127.0.0.1:9000");
         let target = policy.check("http://example.com:9000/").unwrap();
