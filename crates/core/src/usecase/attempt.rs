@@ -15,7 +15,7 @@ use super::change::Context;
 use super::{CallError, JUDGEMENTS, Missed, finished};
 use crate::lifecycle::{self, Command, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
-use crate::ports::{Change, Clock, Entropy, Jobs, Objects, StoreError};
+use crate::ports::{Change, Clock, CommitError, Entropy, Jobs, Objects, StoreError};
 use crate::record::{AnsweredReport, AttemptRecord, JobRecord};
 
 /// The calls of one attempt, already authenticated as its own.
@@ -70,7 +70,7 @@ impl AttemptCalls {
         Err(CallError::Contention)
     }
 
-    /// Adjusts the hold to the measured source. Where the balance does not cover it the job fails.
+    /// Adjusts the hold to the measured source, once an attempt. Where the balance does not cover it the job fails.
     ///
     /// # Errors
     /// [`CallError`]: `InsufficientCredits` when the job failed for it.
@@ -87,14 +87,16 @@ impl AttemptCalls {
                 job.billed_seconds = paid_seconds;
                 job.stage = Some(Stage::Probe);
             });
-            match self.jobs.commit(change).await.map_err(Missed::from) {
+            match self.jobs.commit(change).await {
                 Ok(()) => return Ok(ProbedReply { paid_seconds, held }),
-                Err(Missed::Again) => {}
-                Err(Missed::Credits) => {
+                Err(CommitError::Stale | CommitError::KeyTaken) => {}
+                // The job is as it was judged, so this attempt has measured before, and something else.
+                Err(CommitError::AlreadyInLedger) => return Err(CallError::refused(Refusal::Contradiction)),
+                Err(CommitError::InsufficientCredits) => {
                     self.end(&before, attempt, FailureReason::InsufficientCredits, &context).await?;
                     return Err(CallError::InsufficientCredits);
                 }
-                Err(Missed::Store(err)) => return Err(err.into()),
+                Err(CommitError::Store(err)) => return Err(err.into()),
             }
         }
         Err(CallError::Contention)
