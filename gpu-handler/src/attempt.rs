@@ -126,7 +126,7 @@ impl Attempt<'_> {
             CallError::InsufficientCredits => Ended::JobOver,
             CallError::Refused { refusal, .. } => refused(refusal),
             error @ (CallError::Rejected { .. } | CallError::Unavailable { .. }) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "measurement was not accepted");
+                tracing::error!(error = shown(&error), "measurement was not accepted");
                 Ended::Unheard
             }
         })

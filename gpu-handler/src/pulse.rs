@@ -15,10 +15,15 @@ use tokio::sync::{oneshot, watch};
 use crate::backoff::Backoff;
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
+use crate::detail::shown;
 use crate::live::{Live, Progress, StopCause};
 use crate::process::Shutdown;
 use crate::queue::{Queue, QueueError, Receipt};
 use crate::timing::Timing;
+
+/// How long a call in flight is waited for at the end: its answer matters to nobody any more, but an extension that
+/// overtakes the release of a message would hide it for longer.
+const IN_FLIGHT_GRACE: Duration = Duration::from_secs(2);
 
 /// A running heartbeat.
 pub(crate) struct Pulse {
@@ -56,7 +61,7 @@ impl Pulse {
                 match connect.control(&kept.timing) {
                     Ok(control) => Beat::new(control, connect.queue(&kept.timing), kept).run(finished).await,
                     // The lease runs out by itself, and the attempt with it.
-                    Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
+                    Err(error) => tracing::error!(error = shown(&error), "no heartbeat"),
                 }
             });
             // Nobody listens any more when the session was dropped.
@@ -65,12 +70,18 @@ impl Pulse {
         Ok(Self { finish, ended })
     }
 
-    /// Stops it and waits until a call in flight has ended.
+    /// Stops it; a call in flight is waited for, but not for long.
     pub(crate) async fn stop(self) {
         self.finish.send_replace(true);
         // An error says that the thread is gone, which is what was asked for.
         let _ = self.ended.await;
     }
+}
+
+async fn asked_and_waited(mut finished: watch::Receiver<bool>, grace: Duration) {
+    // An error says that the session is gone, which asks for the same.
+    let _ = finished.wait_for(|finished| *finished).await;
+    tokio::time::sleep(grace).await;
 }
 
 struct Beat {
@@ -124,7 +135,11 @@ impl Beat {
             if self.kept.live.cause().is_some_and(StopCause::is_quiet) || *finished.borrow() {
                 return;
             }
-            self.renew_what_is_due(now).await;
+            tokio::select! {
+                biased;
+                () = self.renew_what_is_due(now) => {}
+                () = asked_and_waited(finished.clone(), IN_FLIGHT_GRACE) => return,
+            }
             let next = self.lease.next.min(self.visibility.next).min(Instant::now() + self.kept.timing.tick);
             tokio::select! {
                 // The session is gone: so is whoever could use what is kept.
@@ -209,7 +224,7 @@ impl Beat {
             Err(
                 error @ (CallError::Unavailable { .. } | CallError::Rejected { .. } | CallError::InsufficientCredits),
             ) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat failed");
+                tracing::warn!(error = shown(&error), "heartbeat failed");
                 self.lease.failed();
             }
         }

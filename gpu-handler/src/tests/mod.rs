@@ -1,0 +1,8 @@
+//! Sessions against a scripted control plane, queue, store and engine, over real sockets.
+
+mod engine;
+mod order;
+mod queue_end;
+mod stops;
+mod transfers;
+mod world;
