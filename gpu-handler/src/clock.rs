@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource, TimeSource};
+use aws_smithy_async::time::{SharedTimeSource, SystemTimeSource};
 
 /// A `Date` header is exact to a second and some latency old: smaller differences are no news, in seconds.
 const NOISE_SECONDS: u64 = 60;
@@ -67,7 +67,7 @@ fn unix_seconds(time: SystemTime) -> i64 {
 pub(crate) struct WrongClock(pub(crate) i64);
 
 #[cfg(test)]
-impl TimeSource for WrongClock {
+impl aws_smithy_async::time::TimeSource for WrongClock {
     fn now(&self) -> SystemTime {
         let by = std::time::Duration::from_secs(self.0.unsigned_abs());
         if self.0 < 0 { SystemTime::now() - by } else { SystemTime::now() + by }

@@ -3,6 +3,7 @@
 mod engine;
 mod order;
 mod queue_end;
+mod servers;
 mod stops;
 mod transfers;
 mod world;

@@ -26,7 +26,7 @@ fn nothing_was_committed(world: &World) {
 #[tokio::test]
 async fn a_stale_attempt_stops_at_its_next_heartbeat_and_touches_nothing() {
     let world = World::start().await;
-    world.change(|shared| shared.lease_seconds = 1);
+    world.change(|shared| shared.lease_seconds = 3);
     world.twist(On::Heartbeat, Twist::Refuse(Refusal::StaleAttempt));
     let served = world.worker(ENDLESS);
     assert!(matches!(served.worker.session().await.unwrap(), SessionEnd::Handled { .. }));
@@ -41,7 +41,7 @@ async fn a_stale_attempt_stops_at_its_next_heartbeat_and_touches_nothing() {
 async fn a_cancelled_job_stops_within_a_heartbeat_and_its_message_goes() {
     for twist in [Twist::Cancel, Twist::Refuse(Refusal::Terminal)] {
         let world = World::start().await;
-        world.change(|shared| shared.lease_seconds = 1);
+        world.change(|shared| shared.lease_seconds = 3);
         world.twist(On::Heartbeat, twist);
         let began = Instant::now();
         world.worker(ENDLESS).worker.session().await.unwrap();
@@ -72,7 +72,7 @@ async fn the_message_is_kept_while_the_work_goes_on_and_no_longer() {
     let world = World::start().await;
     world.change(|shared| shared.visibility_seconds = 3);
     let timing = Timing { visibility: Duration::from_secs(3), ..quick() };
-    let served = world.worker_with(Script::Frames(50, Duration::from_millis(80)), Clock::default(), timing);
+    let served = world.worker_with(Script::Frames(50, Duration::from_millis(60)), Clock::default(), timing);
     served.worker.session().await.unwrap();
     assert!(world.count(&Event::Extend) >= 3);
     assert!(matches!(world.log.all()[..], [.., Event::Report(_), Event::Delete]), "{:?}", world.log.all());
@@ -83,13 +83,13 @@ async fn the_message_is_kept_while_the_work_goes_on_and_no_longer() {
 #[tokio::test]
 async fn an_attempt_ends_quietly_once_its_lease_must_have_ended() {
     let world = World::start().await;
-    world.change(|shared| shared.lease_seconds = 1);
+    world.change(|shared| shared.lease_seconds = 3);
     for _ in 0..1000 {
         world.twist(On::Heartbeat, Twist::Fail(503));
     }
     let began = Instant::now();
     world.worker(ENDLESS).worker.session().await.unwrap();
-    assert!(began.elapsed() >= Duration::from_millis(900), "it gave up early: {:?}", began.elapsed());
+    assert!(began.elapsed() >= Duration::from_millis(2900), "it gave up early: {:?}", began.elapsed());
     assert!(world.count(&Event::Heartbeat) >= 3, "it tried only {} times", world.count(&Event::Heartbeat));
     nothing_was_committed(&world);
     assert!(world.reports().is_empty());
@@ -102,7 +102,7 @@ async fn a_missed_heartbeat_is_made_good() {
     let world = World::start().await;
     world.change(|shared| shared.lease_seconds = 3);
     world.twist(On::Heartbeat, Twist::Fail(503));
-    world.worker(Script::Frames(50, Duration::from_millis(80))).worker.session().await.unwrap();
+    world.worker(Script::Frames(50, Duration::from_millis(60))).worker.session().await.unwrap();
     assert_eq!(world.change(|shared| shared.report.clone()).unwrap().1.status, JobStatus::Completed);
     assert!(world.count(&Event::Heartbeat) >= 3);
 }
