@@ -8,22 +8,27 @@
 //!          (rawvideo)    one thread         one      one thread       (rawvideo)
 //! ```
 
+pub mod bench;
 mod child;
 mod container;
 mod decode;
 mod encode;
 mod engine;
 mod error;
+pub mod fetch;
 mod finish;
 mod frame;
 mod media_arguments;
 mod model;
 mod model_picture;
+pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+mod scaling;
 pub mod tfjs;
 mod timeline;
+pub mod tiny;
 mod tools;
 mod verify;
 

