@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
+use crate::detail::shown;
 use crate::engine::RealEngine;
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
@@ -123,7 +124,7 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
         match engine.check_model(*model) {
             Ok(()) => installed += 1,
             Err(error) => {
-                tracing::warn!(model = model.as_str(), error = &error as &dyn std::error::Error, "model is not there");
+                tracing::warn!(model = model.as_str(), error = shown(&error), "model is not there");
             }
         }
     }
@@ -154,7 +155,7 @@ pub(crate) async fn serve(worker: &Worker) -> Result<(), RunError> {
             Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
                 let wait = backoff.wait(None);
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = shown(&error),
                     wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                     "session failed"
                 );
