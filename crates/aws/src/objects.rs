@@ -6,7 +6,10 @@
 //! The role needs `s3:ListBucket` besides the object rights: without it S3 answers 403 where there is no object.
 
 mod disposition;
+mod header;
 mod upload;
+
+pub use header::HeaderProbe;
 
 use std::time::Duration;
 

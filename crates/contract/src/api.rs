@@ -1,5 +1,7 @@
 //! Bodies of the public routes other than the job itself.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -193,7 +195,7 @@ pub struct PresignReply {
     /// `PUT`.
     pub method: String,
     /// Headers that must be sent as they are.
-    pub headers: std::collections::BTreeMap<String, String>,
+    pub headers: BTreeMap<String, String>,
     /// What to give to `POST /v1/jobs`.
     pub video_url: String,
     /// When `upload_url` ends.
@@ -246,6 +248,8 @@ pub struct CreateKeyReply {
     pub success: bool,
     /// The key. Stored only as a hash.
     pub api_key: String,
+    /// Signs this client's webhooks. The same for all keys of a client.
+    pub webhook_secret: String,
     /// The rest, as in the list.
     #[serde(flatten)]
     pub key: KeyInfo,
@@ -264,6 +268,13 @@ pub struct KeyInfo {
     pub enabled: bool,
     /// When it was made.
     pub created_at: Timestamp,
+}
+
+/// Answer of `GET /v1/admin/keys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// Oldest first.
+    pub items: Vec<KeyInfo>,
 }
 
 /// Body of `POST /v1/admin/keys/disable` and `/enable`.
@@ -311,4 +322,66 @@ pub struct GrantReply {
     /// The balance after it.
     #[serde(flatten)]
     pub balance: CreditsReply,
+}
+
+/// Answer of `GET /api/pricing`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PricingReply {
+    /// By the name of the [`crate::Model`].
+    pub model_pricing_credits_per_minute: BTreeMap<String, Credits>,
+    /// Money for a second of `original`; 0 where the operator grants credits and sells none.
+    pub price_per_second_cents: f64,
+    /// Credits that can be bought together; empty where none are sold.
+    pub packages: Vec<CreditPackage>,
+    /// Names the price list.
+    pub pricing_version: String,
+}
+
+/// Credits that can be bought together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreditPackage {
+    /// How many.
+    pub credits: Credits,
+    /// For how much money, in cents.
+    pub price_cents: u64,
+}
+
+/// Answer of `GET /health`: always 200.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthReply {
+    /// Whether everything that is owed can be kept now.
+    pub status: HealthStatus,
+    /// What was looked at.
+    pub checks: HealthChecks,
+}
+
+/// The service in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthStatus {
+    /// All of it answers.
+    Healthy,
+    /// Something it needs does not.
+    Degraded,
+}
+
+/// What was looked at. The first three names are those that clients know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthChecks {
+    /// This answer itself.
+    pub api: bool,
+    /// Whether jobs are given to workers on RunPod.
+    pub runpod_configured: bool,
+    /// The object store answers. The name is older than the store.
+    pub r2_configured: bool,
+    /// The same.
+    pub s3_configured: bool,
+    /// The queue of work answers.
+    pub queue: bool,
+    /// The database answers.
+    pub database: bool,
+    /// When a worker was last heard of.
+    pub worker_last_seen: Option<Timestamp>,
+    /// Of the program.
+    pub version: String,
 }

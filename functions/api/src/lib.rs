@@ -1,1 +1,66 @@
-//! Lambda function: the public routes.
+//! The public routes, one axum router: a Lambda function mounts it, and `rotoless up` mounts the same one.
+//!
+//! Owns: authentication of clients and of the operator, bounds on what is read, the mapping of use cases to HTTP,
+//! the error envelope. Does not own: rules (`rotoless-core`), adapters (`rotoless-aws`), workers' routes
+//! (`rotoless-callback`).
+//!
+//! Invariants: every answer is JSON with a request id, and from 400 on the public error envelope; a client sees
+//! his own jobs alone, and another's exactly as one that does not exist.
+
+mod auth;
+mod cors;
+mod envelope;
+mod extract;
+mod file_type;
+mod intake;
+mod request_id;
+mod routes;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use envelope::ApiError;
+pub use state::{ApiState, Dependencies, HealthProbe, ModelCheck, SpecCheck};
+
+/// What handlers share.
+type App = Arc<ApiState>;
+
+/// Every answer is given within this time; clients wait for 30 s.
+const ANSWER: Duration = Duration::from_secs(25);
+/// An upload has its own bounds; this one is a net under them.
+const UPLOAD: Duration = Duration::from_secs(16 * 60);
+
+/// The public routes. Without an admin token `/v1/admin/*` is as unknown as any other path.
+pub fn router(state: ApiState) -> Router {
+    let app: App = Arc::new(state);
+    let mut routes = Router::new().merge(routes::uploads::routes()).merge(routes::jobs::routes());
+    routes = routes.merge(routes::credits::routes()).merge(routes::public::routes(&app));
+    if app.admin_token.is_some() {
+        routes = routes.merge(routes::admin::routes());
+    }
+    routes
+        .fallback(async || ApiError::unknown_route())
+        .method_not_allowed_fallback(async || ApiError::method_not_allowed())
+        // Bodies are bounded where they are read, each kind by its own measure.
+        .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(in_time))
+        .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn(cors::open))
+        .layer(from_fn_with_state(app.clone(), request_id::attach))
+        .with_state(app)
+}
+
+async fn in_time(request: Request, next: Next) -> Response {
+    let time = if request.uri().path() == routes::uploads::PATH { UPLOAD } else { ANSWER };
+    match tokio::time::timeout(time, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::timeout().into_response(),
+    }
+}

@@ -195,7 +195,11 @@ impl Submit {
         job.filter(|job| job.client == *client).ok_or(SubmitError::UnknownJob)
     }
 
-    async fn replay(&self, client: &ClientId, promise: &IdempotencyKey) -> Result<Option<JobRecord>, SubmitError> {
+    /// The job that the same request made before, if the promise still holds.
+    ///
+    /// # Errors
+    /// [`SubmitError::KeyReused`] when the key belongs to another request.
+    pub async fn replay(&self, client: &ClientId, promise: &IdempotencyKey) -> Result<Option<JobRecord>, SubmitError> {
         let Some(stored) = self.promises.promise(&scope(client, promise)).await? else { return Ok(None) };
         if stored.expires_at <= self.clock.now() {
             return Ok(None);

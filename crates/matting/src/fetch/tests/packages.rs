@@ -81,7 +81,8 @@ impl Bench {
 
     pub(super) fn without_source(mut self) -> Self {
         let end = self.entry.find("[model.source]").unwrap();
-        self.write_registry(&self.entry[..end].to_owned());
+        let entry = self.entry[..end].to_owned();
+        self.write_registry(&entry);
         self
     }
 

@@ -1,0 +1,186 @@
+//! Bodies from outside, read within bounds: bytes, time, and a least rate, so that a dripping client ends.
+//!
+//! Owns: the bounds and why reading stopped. Does not own: what the bytes mean. Invariant: time that we spend
+//! (storing what came) is not counted against the sender; only time spent waiting for him is.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt, stream};
+use tokio::time::{Instant, timeout};
+
+/// A sender must bring [`LEAST_BYTES`] in every [`WINDOW`] that we wait for him: 16 KB/s.
+const WINDOW: Duration = Duration::from_secs(30);
+const LEAST_BYTES: u64 = 30 * 16 * 1024;
+
+/// Bounds of one body.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// No more than this is read.
+    pub(crate) bytes: u64,
+    /// The whole of it must have come after this time.
+    pub(crate) time: Duration,
+}
+
+/// Why reading stopped before the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("more bytes than allowed")]
+    TooLarge,
+    #[error("the body came too slowly")]
+    TooSlow,
+    #[error("the body broke off")]
+    Broken,
+    #[error("nothing usable within the bytes allowed for it")]
+    Unusable,
+}
+
+/// Beside the stream, for whoever parses it: says why it ended, and how far it may be read ahead.
+#[derive(Debug, Clone)]
+pub(crate) struct Gauge(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    fault: OnceLock<Fault>,
+    allowance: AtomicU64,
+}
+
+impl Gauge {
+    fn new() -> Self {
+        Self(Arc::new(Inner { fault: OnceLock::new(), allowance: AtomicU64::new(u64::MAX) }))
+    }
+
+    /// Why the stream ended early, if it did.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.0.fault.get().copied()
+    }
+
+    /// From now on no chunk is read once this many bytes came: a parser that buffers what it does not understand
+    /// must not buffer all of it.
+    pub(crate) fn allow(&self, bytes: u64) {
+        self.0.allowance.store(bytes, Ordering::Relaxed);
+    }
+
+    fn spend(&self, bytes: u64) {
+        let left = self.0.allowance.load(Ordering::Relaxed);
+        if left != u64::MAX {
+            self.0.allowance.store(left.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.0.allowance.load(Ordering::Relaxed) == 0
+    }
+}
+
+struct Reading {
+    data: BodyDataStream,
+    left: u64,
+    ends: Instant,
+    waited: Duration,
+    came: u64,
+    gauge: Gauge,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Option<Result<Bytes, Fault>> {
+        // A parser that reads on while something is ready gets one chunk at a time, and memory stays bounded.
+        tokio::task::yield_now().await;
+        let result = self.read().await;
+        if let Some(Err(fault)) = &result {
+            // The first one counts.
+            let _ = self.gauge.0.fault.set(*fault);
+        }
+        result
+    }
+
+    async fn read(&mut self) -> Option<Result<Bytes, Fault>> {
+        if self.gauge.is_spent() {
+            return Some(Err(Fault::Unusable));
+        }
+        loop {
+            let began = Instant::now();
+            let patience = WINDOW.saturating_sub(self.waited).min(self.ends.saturating_duration_since(began));
+            let next = timeout(patience, self.data.next()).await;
+            self.waited += began.elapsed();
+            if let Ok(Some(Ok(bytes))) = &next {
+                self.came = self.came.saturating_add(bytes.len() as u64);
+            }
+            if self.waited >= WINDOW {
+                if self.came < LEAST_BYTES && !matches!(next, Ok(None)) {
+                    return Some(Err(Fault::TooSlow));
+                }
+                (self.waited, self.came) = (Duration::ZERO, 0);
+            }
+            match next {
+                Err(_) if Instant::now() >= self.ends => return Some(Err(Fault::TooSlow)),
+                Err(_) => {}
+                Ok(None) => return None,
+                Ok(Some(Err(_))) => return Some(Err(Fault::Broken)),
+                Ok(Some(Ok(bytes))) => {
+                    let Some(left) = self.left.checked_sub(bytes.len() as u64) else {
+                        return Some(Err(Fault::TooLarge));
+                    };
+                    self.left = left;
+                    self.gauge.spend(bytes.len() as u64);
+                    return Some(Ok(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// The body as a stream within bounds. It ends with the first fault.
+pub(crate) fn bounded(
+    body: Body,
+    bounds: Bounds,
+) -> (impl Stream<Item = Result<Bytes, Fault>> + Send + Unpin + 'static, Gauge) {
+    let gauge = Gauge::new();
+    let reading = Reading {
+        data: body.into_data_stream(),
+        left: bounds.bytes,
+        ends: Instant::now() + bounds.time,
+        waited: Duration::ZERO,
+        came: 0,
+        gauge: gauge.clone(),
+    };
+    let stream = stream::unfold(Some(reading), async |reading| {
+        let mut reading = reading?;
+        match reading.next().await? {
+            Ok(bytes) => Some((Ok(bytes), Some(reading))),
+            Err(fault) => Some((Err(fault), None)),
+        }
+    });
+    (Box::pin(stream), gauge)
+}
+
+/// The whole body.
+pub(crate) async fn whole(body: Body, bounds: Bounds) -> Result<Bytes, Fault> {
+    let (mut stream, _) = bounded(body, bounds);
+    let mut whole = BytesMut::new();
+    while let Some(chunk) = stream.next().await {
+        whole.extend_from_slice(&chunk?);
+    }
+    Ok(whole.freeze())
+}
+
+/// Reads on for a while without keeping anything: a sender who is still sending would otherwise find his
+/// connection reset, and never see the answer.
+pub(crate) async fn discard<T: AsRef<[u8]>, E>(stream: &mut (impl Stream<Item = Result<T, E>> + Unpin)) {
+    const MOST_BYTES: usize = 64 * 1024 * 1024;
+    const LONGEST: Duration = Duration::from_secs(10);
+    let reading = async {
+        let mut left = MOST_BYTES;
+        while let Some(Ok(chunk)) = stream.next().await {
+            left = left.saturating_sub(chunk.as_ref().len());
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    // Time over: the connection is closed under him after all.
+    let _ = timeout(LONGEST, reading).await;
+}

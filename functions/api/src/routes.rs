@@ -1,0 +1,14 @@
+//! The routes, one module a noun.
+
+pub(crate) mod admin;
+pub(crate) mod credits;
+pub(crate) mod jobs;
+pub(crate) mod public;
+pub(crate) mod uploads;
+
+use axum::Json;
+
+use crate::envelope::ApiError;
+
+/// What a handler gives back.
+pub(crate) type Answer<T> = Result<Json<T>, ApiError>;

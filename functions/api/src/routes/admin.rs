@@ -1,0 +1,150 @@
+//! The operator's routes: keys and credits. Mounted only where an admin token is configured.
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use rotoless_contract::api::{
+    CreateKeyReply, CreateKeyRequest, GrantReply, GrantRequest, KeyInfo, KeyList, KeyRef, KeySwitched,
+};
+use rotoless_contract::signature::webhook_secret;
+use rotoless_contract::{ClientId, Credits, ErrorCode, MilliCredits};
+use rotoless_core::api_key;
+use rotoless_core::ports::CommitError;
+use rotoless_core::record::KeyRecord;
+use secrecy::ExposeSecret;
+
+use super::{Answer, credits};
+use crate::App;
+use crate::auth::Operator;
+use crate::envelope::ApiError;
+use crate::extract::JsonBytes;
+
+/// Greatest grant: enough for anybody, and far from the edge of what a balance can hold.
+const MAX_GRANT: MilliCredits = MilliCredits::whole(1_000_000_000);
+/// Greatest note in characters.
+const MAX_NOTE: usize = 500;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/v1/admin/keys", post(create).get(list))
+        .route("/v1/admin/keys/disable", post(disable))
+        .route("/v1/admin/keys/enable", post(enable))
+        .route("/v1/admin/credits", post(grant))
+}
+
+async fn create(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<CreateKeyReply> {
+    let request: CreateKeyRequest = body.parse()?;
+    check_note(request.note.as_deref())?;
+    let grant = request.credits.map_or(MilliCredits::ZERO, |credits| credits.0);
+    check_amount(grant)?;
+    let key = api_key::generate(app.entropy.bits());
+    let record = api_key::record(&key, request.client_id, request.note, app.clock.now());
+    app.keys.add(&record).await?;
+    if grant > MilliCredits::ZERO {
+        let granted = give(&app, &record.client_id, &format!("key-{}", record.key_fingerprint), grant, None).await;
+        if let Err(error) = granted {
+            // Nobody has seen the key: it must not open anything.
+            let _ = app.keys.set_enabled(&record.key_fingerprint, false).await;
+            return Err(error);
+        }
+    }
+    tracing::info!(client.id = %record.client_id, key.fingerprint = %record.key_fingerprint, "key created");
+    let webhook_secret = webhook_secret(&app.webhook_master, &record.client_id);
+    Ok(Json(CreateKeyReply {
+        success: true,
+        api_key: key.expose_secret().to_owned(),
+        webhook_secret: webhook_secret.expose_secret().to_owned(),
+        key: shown(record),
+    }))
+}
+
+async fn list(State(app): State<App>, _: Operator) -> Answer<KeyList> {
+    let keys = app.keys.list().await?;
+    Ok(Json(KeyList { items: keys.into_iter().map(shown).collect() }))
+}
+
+async fn disable(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<KeySwitched> {
+    switch(&app, body.parse()?, false).await
+}
+
+async fn enable(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<KeySwitched> {
+    switch(&app, body.parse()?, true).await
+}
+
+async fn switch(app: &App, KeyRef { key_fingerprint }: KeyRef, enabled: bool) -> Answer<KeySwitched> {
+    // The store takes no empty or overlong name; and what is no fingerprint names no key.
+    let is_fingerprint = key_fingerprint.len() == 32 && key_fingerprint.bytes().all(|b| b.is_ascii_hexdigit());
+    if !is_fingerprint || !app.keys.set_enabled(&key_fingerprint, enabled).await? {
+        return Err(ApiError::new(ErrorCode::NotFound, "Key not found"));
+    }
+    tracing::info!(key.fingerprint = %key_fingerprint, enabled, "key switched");
+    Ok(Json(KeySwitched { success: true, key_fingerprint, enabled }))
+}
+
+async fn grant(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<GrantReply> {
+    let request: GrantRequest = body.parse()?;
+    check_note(request.note.as_deref())?;
+    let Credits(amount) = request.credits;
+    if amount == MilliCredits::ZERO {
+        return Err(ApiError::field("credits", "credits must be greater than 0"));
+    }
+    check_amount(amount)?;
+    let grant_id = match request.grant_id {
+        Some(id) if is_grant_id(&id) => id,
+        Some(_) => return Err(ApiError::field("grant_id", "grant_id must be 1 to 128 of A-Z a-z 0-9 _ -")),
+        None => format!("grant_{}", hex::encode(app.entropy.id_bits())),
+    };
+    give(&app, &request.client_id, &grant_id, amount, request.note.as_deref()).await?;
+    let balance = credits::shown(app.accounts.balance(&request.client_id).await?);
+    Ok(Json(GrantReply { success: true, client_id: request.client_id, grant_id, balance }))
+}
+
+/// Adds credits once, however often it is asked for under one id.
+async fn give(
+    app: &App,
+    client: &ClientId,
+    grant_id: &str,
+    amount: MilliCredits,
+    note: Option<&str>,
+) -> Result<(), ApiError> {
+    match app.accounts.grant(client, grant_id, amount, note, app.clock.now()).await {
+        Ok(()) => {
+            tracing::info!(client.id = %client, grant.id = %grant_id, amount_milli = amount.0, "credits granted");
+            Ok(())
+        }
+        Err(CommitError::AlreadyInLedger) => Ok(()),
+        Err(CommitError::Store(err)) => Err(err.into()),
+        // A grant judges no job, promises nothing and takes no credits.
+        Err(CommitError::Stale | CommitError::KeyTaken | CommitError::InsufficientCredits) => {
+            Err(ApiError::unavailable())
+        }
+    }
+}
+
+fn is_grant_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+}
+
+fn check_amount(amount: MilliCredits) -> Result<(), ApiError> {
+    if amount > MAX_GRANT {
+        return Err(ApiError::field("credits", "credits must be at most 1000000000"));
+    }
+    Ok(())
+}
+
+fn check_note(note: Option<&str>) -> Result<(), ApiError> {
+    if note.is_some_and(|note| note.chars().count() > MAX_NOTE) {
+        return Err(ApiError::field("note", "note is longer than 500 characters"));
+    }
+    Ok(())
+}
+
+fn shown(key: KeyRecord) -> KeyInfo {
+    KeyInfo {
+        key_fingerprint: key.key_fingerprint,
+        client_id: key.client_id,
+        note: key.note,
+        enabled: key.enabled,
+        created_at: key.created_at,
+    }
+}

@@ -1,0 +1,220 @@
+//! Jobs: create, start, read, list, cancel.
+//!
+//! Owns: from request to use case and back. Does not own: what is valid and what may happen (`rotoless-core`).
+
+mod promise;
+
+use std::time::Duration;
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use rotoless_contract::api::{JobList, JobReply, JobRequest};
+use rotoless_contract::{ClientId, ErrorCode, Job, JobId, JobStatus};
+use rotoless_core::ports::ListQuery;
+use rotoless_core::record::JobRecord;
+use rotoless_core::usecase::SubmitError;
+use rotoless_core::{request, view};
+use serde::Deserialize;
+
+use super::Answer;
+use crate::App;
+use crate::auth::Client;
+use crate::envelope::ApiError;
+use crate::extract::{JsonBytes, query_value};
+
+const PATH: &str = "/v1/jobs";
+/// Skipped jobs are read all the same: beyond this, a cursor is the way.
+const MAX_OFFSET: u32 = 10_000;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route(PATH, post(create).get(list))
+        .route("/v1/jobs/{id}", get(read))
+        .route("/v1/jobs/{id}/start", post(start))
+        .route("/v1/jobs/{id}/cancel", post(cancel))
+}
+
+/// A job's id as part of a path: what is no id names no job.
+pub(super) type IdPath = Result<Path<JobId>, PathRejection>;
+
+pub(super) fn id(path: IdPath) -> Result<JobId, ApiError> {
+    path.map(|Path(id)| id).map_err(|_| ApiError::job_not_found())
+}
+
+async fn create(
+    State(app): State<App>,
+    Client(client): Client,
+    headers: HeaderMap,
+    body: JsonBytes,
+) -> Result<Response, ApiError> {
+    let request = body.job_request()?;
+    let promise = promise::of(&headers, &request, "POST", PATH, &body)?;
+    if let Err(refusal) = can_do(&app, &request) {
+        // A request that was accepted once is answered as it was then, whatever the workers can do now.
+        let before = match &promise {
+            Some(promise) => app.submit.replay(&client, promise).await?,
+            None => None,
+        };
+        return match before {
+            Some(job) => Ok(replayed(answer(&app, &job, "Job created").await?)),
+            None => Err(refusal),
+        };
+    }
+    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| match err {
+        // The same key at the same moment, and neither answer is there yet.
+        SubmitError::Contention if promise.is_some() => {
+            ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1)
+        }
+        other => other.into(),
+    })?;
+    let message = if request.auto_start == Some(false) { "Job created" } else { "Job created and started" };
+    let reply = answer(&app, &created.job, message).await?;
+    Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
+}
+
+async fn start(State(app): State<App>, Client(client): Client, path: IdPath, body: JsonBytes) -> Answer<JobReply> {
+    let id = id(path)?;
+    let overrides = body.job_request()?;
+    let before = own(&app, &client, &id).await?;
+    match before.state.status() {
+        JobStatus::Created | JobStatus::Failed => can_do(&app, &request::overlay(&before.request, &overrides))?,
+        // Nothing will start, so nothing needs to be possible.
+        JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => {}
+    }
+    let job = app.submit.start(&client, &id, &overrides).await?;
+    let message = match before.state.status() {
+        JobStatus::Created | JobStatus::Failed => "Job started",
+        JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => "Job has already started",
+    };
+    answer(&app, &job, message).await
+}
+
+async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
+    let job = own(&app, &client, &id(path)?).await?;
+    Ok(Json(shown(&app, &job).await?))
+}
+
+async fn cancel(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<JobReply> {
+    let job = app.cancel.cancel(&client, &id(path)?).await?;
+    answer(&app, &job, "Job cancelled").await
+}
+
+#[derive(Deserialize)]
+struct ListParams {
+    limit: Option<String>,
+    offset: Option<String>,
+    status: Option<String>,
+    cursor: Option<String>,
+}
+
+async fn list(
+    State(app): State<App>,
+    Client(client): Client,
+    params: Result<Query<ListParams>, QueryRejection>,
+) -> Answer<JobList> {
+    let Query(params) = params.map_err(|_| ApiError::invalid("The query is not readable"))?;
+    let query = list_query(client, &params)?;
+    let page = app.jobs.list(&query).await?;
+    let mut items = Vec::with_capacity(page.items.len());
+    for job in &page.items {
+        items.push(shown(&app, job).await?);
+    }
+    Ok(Json(JobList {
+        jobs: items.clone(),
+        items,
+        total: page.total,
+        limit: query.limit,
+        offset: query.offset,
+        has_more: page.next_cursor.is_some(),
+        next_cursor: page.next_cursor.map(|cursor| cursor.to_string()),
+    }))
+}
+
+fn list_query(client: ClientId, params: &ListParams) -> Result<ListQuery, ApiError> {
+    let limit = query_value(params.limit.as_deref(), "limit")?.unwrap_or(20);
+    if !(1..=100).contains(&limit) {
+        return Err(ApiError::field("limit", "limit must be between 1 and 100"));
+    }
+    let offset = query_value(params.offset.as_deref(), "offset")?.unwrap_or(0);
+    if offset > MAX_OFFSET {
+        return Err(ApiError::field("offset", "offset must be at most 10000: use cursor beyond it"));
+    }
+    let cursor = query_value(params.cursor.as_deref(), "cursor")?;
+    if cursor.is_some() && offset > 0 {
+        return Err(ApiError::field("offset", "offset and cursor cannot be used together"));
+    }
+    let statuses = match query_value(params.status.as_deref(), "status")? {
+        None => Vec::new(),
+        // Drafts were pending to clients before they had a name of their own.
+        Some(JobStatus::Pending) => vec![JobStatus::Created, JobStatus::Pending],
+        Some(status) => vec![status],
+    };
+    Ok(ListQuery { client, statuses, limit, offset, cursor })
+}
+
+/// The client's own job. Another's is as unknown as one that does not exist.
+async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
+    let job = app.jobs.job(id).await?;
+    job.filter(|job| job.client == *client).ok_or_else(ApiError::job_not_found)
+}
+
+/// Whether this service's workers can do what a valid request orders. One that is not valid passes: the use case
+/// refuses it in its own words.
+fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+    let Ok(order) = request::validate(request, app.policy.allow_http) else { return Ok(()) };
+    (app.models)(order.spec.model)
+        .map_err(|message| ApiError::field("model", message).with_reason("model_unavailable"))?;
+    (app.supported)(&order.spec).map_err(|message| ApiError::invalid(message).with_reason("unsupported_options"))
+}
+
+async fn answer(app: &App, job: &JobRecord, message: &str) -> Answer<JobReply> {
+    Ok(Json(JobReply { success: true, message: message.to_owned(), job: shown(app, job).await? }))
+}
+
+fn replayed(reply: Json<JobReply>) -> Response {
+    let mut response = reply.into_response();
+    let name = HeaderName::from_static("idempotency-replayed");
+    response.headers_mut().insert(name, HeaderValue::from_static("true"));
+    response
+}
+
+/// The job as its client sees it, with a link that was made just now.
+async fn shown(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
+    let now = app.clock.now();
+    let link = match output_link(app, job).await? {
+        Output::Link(url) => Some(url),
+        Output::NotYet | Output::Gone => None,
+    };
+    Ok(view::job(job, link, app.policy.output_retention, now))
+}
+
+/// Where a job's output is.
+pub(super) enum Output {
+    /// The job has none.
+    NotYet,
+    /// Its time is over.
+    Gone,
+    /// Here.
+    Link(rotoless_core::ports::PresignedUrl),
+}
+
+/// A link to the output, saved by browsers under the job's id.
+pub(super) async fn output_link(app: &App, job: &JobRecord) -> Result<Output, ApiError> {
+    let (JobStatus::Completed, Some(output)) = (job.state.status(), &job.output) else { return Ok(Output::NotYet) };
+    let made = job.completed_at.unwrap_or(job.updated_at);
+    if made.saturating_add(app.policy.output_retention).is_ok_and(|end| end <= app.clock.now()) {
+        return Ok(Output::Gone);
+    }
+    let name = format!("{}.{}", job.id, job.spec.output_format.extension());
+    let life = link_life(app);
+    Ok(Output::Link(app.objects.presign_get(&output.key, life, Some(&name)).await?))
+}
+
+/// How long links live.
+pub(super) fn link_life(app: &App) -> Duration {
+    app.policy.link_life.unsigned_abs()
+}

@@ -1,0 +1,98 @@
+//! Routes without a key: a job's download, the prices, the state of the service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use rotoless_contract::api::{DownloadReply, HealthChecks, HealthReply, HealthStatus, PricingReply};
+use rotoless_contract::{Credits, ErrorCode, Model};
+use rotoless_core::policy::cost;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+
+use super::Answer;
+use super::jobs::{IdPath, Output, id, output_link};
+use crate::App;
+use crate::envelope::ApiError;
+use crate::state::{Dependencies, HealthProbe};
+
+pub(crate) fn routes(app: &App) -> Router<App> {
+    let recent = Arc::new(Recent { probe: app.health.clone(), last: Mutex::new(None) });
+    Router::new()
+        .route("/api/download/{id}", get(download))
+        .route("/api/pricing", get(pricing))
+        .route("/health", get(async move || Json(health(&recent).await)))
+}
+
+/// The id is the right: it has 128 random bits.
+async fn download(State(app): State<App>, path: IdPath) -> Answer<DownloadReply> {
+    let job = app.jobs.job(&id(path)?).await?.ok_or_else(ApiError::job_not_found)?;
+    match output_link(&app, &job).await? {
+        Output::NotYet => Err(ApiError::new(ErrorCode::JobNotCompleted, "Job not completed")),
+        Output::Gone => Err(ApiError::new(ErrorCode::NotFound, "The output has expired").with_reason("output_expired")),
+        Output::Link(url) => Ok(Json(DownloadReply {
+            success: true,
+            status: job.state.status(),
+            job_id: job.id,
+            download_url: url.0,
+            output_format: job.spec.output_format,
+        })),
+    }
+}
+
+async fn pricing(State(app): State<App>) -> Json<PricingReply> {
+    let pricing = &app.policy.pricing;
+    let per_minute = |model: Model| (model.to_string(), Credits(cost(pricing.per_second(model), 60)));
+    Json(PricingReply {
+        model_pricing_credits_per_minute: Model::ALL.iter().copied().map(per_minute).collect::<BTreeMap<_, _>>(),
+        // Credits are granted by the operator; the service itself sells none.
+        price_per_second_cents: 0.0,
+        packages: Vec::new(),
+        pricing_version: pricing.version.clone(),
+    })
+}
+
+/// A look at the dependencies is shared by all who ask within this time: anybody may ask, as often as he likes.
+const FRESH: Duration = Duration::from_secs(5);
+/// A dependency that does not answer within this time is away.
+const LOOK: Duration = Duration::from_secs(3);
+
+struct Recent {
+    probe: Arc<dyn HealthProbe>,
+    last: Mutex<Option<(Instant, Dependencies)>>,
+}
+
+impl Recent {
+    async fn look(&self) -> Dependencies {
+        let mut last = self.last.lock().await;
+        if let Some((at, found)) = *last
+            && at.elapsed() < FRESH
+        {
+            return found;
+        }
+        let found = timeout(LOOK, self.probe.look()).await.unwrap_or_default();
+        *last = Some((Instant::now(), found));
+        found
+    }
+}
+
+async fn health(recent: &Recent) -> HealthReply {
+    let found = recent.look().await;
+    let all = found.database && found.queue && found.object_store;
+    HealthReply {
+        status: if all { HealthStatus::Healthy } else { HealthStatus::Degraded },
+        checks: HealthChecks {
+            api: true,
+            runpod_configured: found.runpod_configured,
+            r2_configured: found.object_store,
+            s3_configured: found.object_store,
+            queue: found.queue,
+            database: found.database,
+            worker_last_seen: found.worker_last_seen,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+    }
+}

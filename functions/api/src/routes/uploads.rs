@@ -1,0 +1,91 @@
+//! Uploads: through the service as a form, or straight to the object store by a presigned link.
+//!
+//! Invariants: the type of a file is what its bytes say; no name from outside becomes part of an object key;
+//! uploads are never redirected.
+
+mod form;
+
+use axum::extract::{FromRequest, Request, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use rotoless_contract::api::{PresignReply, PresignRequest};
+use rotoless_contract::{ClientId, UploadId};
+use rotoless_core::ports::PutTerms;
+use rotoless_core::source::{upload_key, upload_url};
+
+use super::Answer;
+use super::jobs::link_life;
+use crate::App;
+use crate::auth::{Client, Given, single};
+use crate::envelope::ApiError;
+use crate::extract::JsonBytes;
+use crate::file_type::FileType;
+
+pub(crate) const PATH: &str = "/v1/uploads";
+/// Greatest background image in bytes.
+const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
+
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route(PATH, post(upload))
+}
+
+async fn upload(State(app): State<App>, Client(client): Client, request: Request) -> Result<Response, ApiError> {
+    let is_form = match single(request.headers(), header::CONTENT_TYPE.as_str()) {
+        Given::Twice | Given::Unreadable => return Err(ApiError::invalid("Content-Type is not readable")),
+        Given::No => false,
+        Given::Once(content_type) => {
+            let essence = content_type.split(';').next().unwrap_or_default().trim();
+            essence.eq_ignore_ascii_case("multipart/form-data")
+        }
+    };
+    if is_form {
+        return Ok(form::receive(&app, &client, request).await?.into_response());
+    }
+    let body = JsonBytes::from_request(request, &app).await?;
+    Ok(presign(&app, &client, &body.parse()?).await?.into_response())
+}
+
+async fn presign(app: &App, client: &ClientId, request: &PresignRequest) -> Answer<PresignReply> {
+    let Some(file_type) = FileType::announced(&request.content_type, &request.filename) else {
+        return Err(invalid_file_type().with_param("content_type"));
+    };
+    if request.size == 0 {
+        return Err(ApiError::field("size", "size must be greater than 0"));
+    }
+    if request.size > greatest(app, file_type) {
+        return Err(too_large().with_param("size"));
+    }
+    let upload = UploadId::from_random(app.entropy.id_bits());
+    let life = link_life(app);
+    let terms = PutTerms {
+        content_type: Some(file_type.content_type().to_owned()),
+        size_bytes: Some(request.size),
+        only_if_absent: false,
+    };
+    let expires_at = app.clock.now().saturating_add(app.policy.link_life).map_err(|_| ApiError::internal())?;
+    let put = app.objects.presign_put(&upload_key(client, &upload), life, &terms).await?;
+    Ok(Json(PresignReply {
+        success: true,
+        video_url: upload_url(&app.public_base, &upload),
+        video_id: upload,
+        upload_url: put.url.0,
+        method: "PUT".to_owned(),
+        headers: put.headers.into_iter().collect(),
+        expires_at,
+    }))
+}
+
+/// The greatest file of a type, in bytes.
+fn greatest(app: &App, file_type: FileType) -> u64 {
+    if file_type.is_image() { MAX_IMAGE_BYTES.min(app.policy.limits.max_bytes) } else { app.policy.limits.max_bytes }
+}
+
+fn invalid_file_type() -> ApiError {
+    ApiError::invalid("Invalid file type").with_reason("invalid_file_type")
+}
+
+fn too_large() -> ApiError {
+    ApiError::invalid("File too large").with_reason("file_too_large")
+}
