@@ -44,7 +44,9 @@ fn run(command: Command) -> Result<()> {
         Command::Models(command) => models::run(command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
-        Command::GpuHandler => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
+        Command::GpuHandler => {
+            block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) })
+        }
     }
 }
 

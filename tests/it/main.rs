@@ -1,3 +1,4 @@
 //! One integration binary: each of its files is named after what it promises.
 
+mod architecture;
 mod aws_conformance;

@@ -1,6 +1,7 @@
 //! Random interleavings of everything that can happen to several jobs of two clients, over one ledger in memory
 //! that keeps the store's conditions: a job's version, the balance, unique row ids. The invariants of money and of
 //! the life cycle hold after every one of 10^5 steps. The minimal failing sequence is printed; keep it as a test.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 

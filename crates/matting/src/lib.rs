@@ -8,6 +8,7 @@
 //!          (rawvideo)    one thread         one      one thread       (rawvideo)
 //! ```
 
+pub mod bench;
 mod child;
 mod container;
 mod decode;
@@ -24,6 +25,7 @@ pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+mod scaling;
 #[cfg(test)]
 mod test_runtime;
 pub mod tfjs;

@@ -301,7 +301,10 @@ impl Registry {
     pub fn load_file(path: &Path) -> Result<Self, RegistryError> {
         let failed = |source| RegistryError::Read { path: path.to_owned(), source };
         let text = read_capped(path).map_err(failed)?;
-        Ok(Self::builtin()?.overridden_by(Self::parse(&path.display().to_string(), &text)?))
+        let origin = path.display().to_string();
+        let registry = Self::builtin()?.overridden_by(Self::parse(&origin, &text)?);
+        let problems = raw::clashes(&registry.models, &registry.runtimes);
+        if problems.is_empty() { Ok(registry) } else { Err(RegistryError::Invalid { origin, problems }) }
     }
 
     /// A registry from its text alone; `origin` is what errors call it.

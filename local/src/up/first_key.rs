@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rotoless_contract::{ClientId, MilliCredits};
 use rotoless_core::api_key;
-use rotoless_core::ports::{Accounts as _, Clock as _, CommitError, Keys as _};
+use rotoless_core::ports::{Accounts as _, CommitError, Keys as _};
 
 use super::assembly::Assembly;
 use super::secrets::Secrets;
@@ -14,7 +14,7 @@ const CLIENT: &str = "local";
 const CREDITS: MilliCredits = MilliCredits::whole(1000);
 
 /// Adds the key and the credits unless they are there. Safe to repeat, also after a kill between the two.
-pub async fn ensure(assembly: &Assembly, secrets: &Secrets) -> Result<()> {
+pub(crate) async fn ensure(assembly: &Assembly, secrets: &Secrets) -> Result<()> {
     let client: ClientId = CLIENT.parse()?;
     let now = assembly.clock().now();
     let key = api_key::record(&secrets.api_key, client.clone(), Some("first key".to_owned()), now);

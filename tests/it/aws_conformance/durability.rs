@@ -1,4 +1,4 @@
-//! A killed host loses nothing it acknowledged.
+//! A host of its own: killed, it loses nothing it acknowledged; loaded, it stays small.
 
 use super::stack::{Clients, Endpoints, clients, config, credentials, eventually, serve_s3};
 use aws_sdk_dynamodb::types::{AttributeValue, Put, TransactWriteItem};
@@ -203,4 +203,46 @@ async fn check_messages(after: &Clients, queue: &str, acknowledged: &BTreeSet<St
         acknowledged.is_subset(&found).then_some(())
     })
     .await;
+}
+
+/// The most memory the process ever had resident, in MiB.
+#[cfg(target_os = "linux")]
+fn peak_memory_mib(process: &Child) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_objects_stream_through_in_constant_memory() {
+    use aws_sdk_s3::presigning::PresigningConfig;
+    use futures::StreamExt;
+    const CHUNKS: usize = 96;
+    const MIB: usize = 1024 * 1024;
+
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let host = Host::start(dir.path());
+    let (s3, http) = (host.clients().s3, reqwest::Client::new());
+    let valid = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+    let bytes = CHUNKS * MIB;
+    let put = s3.put_object().bucket("rotoless-media-000000000000").key("uploads/large");
+    let put = put.content_length(bytes as i64).presigned(valid.clone()).await.unwrap();
+    let get = s3.get_object().bucket("rotoless-media-000000000000").key("uploads/large");
+    let get = get.presigned(valid).await.unwrap();
+
+    let before = peak_memory_mib(&host.process);
+    let body = futures::stream::iter((0..CHUNKS).map(|_| Ok::<_, std::io::Error>(vec![7_u8; MIB])));
+    let sent = http.put(put.uri()).header("content-length", bytes).body(reqwest::Body::wrap_stream(body));
+    assert!(sent.send().await.unwrap().status().is_success());
+    let mut received = http.get(get.uri()).send().await.unwrap().bytes_stream();
+    let mut length = 0;
+    while let Some(chunk) = received.next().await {
+        length += chunk.unwrap().len();
+    }
+    assert_eq!(length, bytes);
+    let grown = peak_memory_mib(&host.process) - before;
+    println!("{CHUNKS} MiB in and out: the host grew by {grown} MiB from {before}");
+    assert!(grown < 24, "the host grew by {grown} MiB");
 }

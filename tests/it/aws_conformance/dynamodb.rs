@@ -120,10 +120,10 @@ fn item(p: &str, s: &str, more: &[(&str, AttributeValue)]) -> Item {
 }
 
 fn reasons(error: &TransactWriteItemsError) -> &[CancellationReason] {
-    match error {
-        TransactWriteItemsError::TransactionCanceledException(canceled) => canceled.cancellation_reasons(),
-        other => panic!("not cancelled but {other:?}"),
-    }
+    let TransactWriteItemsError::TransactionCanceledException(canceled) = error else {
+        panic!("not cancelled but {error:?}")
+    };
+    canceled.cancellation_reasons()
 }
 
 checks!(
@@ -224,12 +224,11 @@ async fn reserve(t: &Target, p: &str, i: usize) -> bool {
             t.put_new(item(p, &format!("record#{i}"), &[])),
         ];
         let Err(error) = t.transact(writes).await else { return true };
-        let conflict = match &error {
-            TransactWriteItemsError::TransactionCanceledException(canceled) => {
-                let codes = canceled.cancellation_reasons().iter().filter_map(CancellationReason::code);
-                !codes.clone().any(|code| code == "ConditionalCheckFailed") && codes.clone().any(is_conflict)
-            }
-            other => other.code().is_some_and(is_conflict),
+        let conflict = if let TransactWriteItemsError::TransactionCanceledException(canceled) = &error {
+            let codes: Vec<_> = canceled.cancellation_reasons().iter().filter_map(CancellationReason::code).collect();
+            !codes.contains(&"ConditionalCheckFailed") && codes.into_iter().any(is_conflict)
+        } else {
+            error.code().is_some_and(is_conflict)
         };
         if !conflict {
             assert_eq!(reasons(&error)[0].code(), Some("ConditionalCheckFailed"), "{error:?}");
@@ -241,8 +240,18 @@ async fn reserve(t: &Target, p: &str, i: usize) -> bool {
 }
 
 fn is_conflict(code: &str) -> bool {
-    ["TransactionConflict", "TransactionInProgressException", "ThrottlingError", "ProvisionedThroughputExceeded"]
-        .contains(&code)
+    [
+        // In a cancellation's reasons.
+        "TransactionConflict",
+        "ProvisionedThroughputExceeded",
+        "ThrottlingError",
+        // Of the call itself.
+        "TransactionInProgressException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingException",
+    ]
+    .contains(&code)
 }
 
 async fn a_refused_condition_carries_the_item_that_was_there(t: &Target) {

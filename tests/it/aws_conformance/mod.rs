@@ -11,6 +11,8 @@
 //! A check takes nothing for granted that AWS does not promise: where the service is eventually consistent it waits,
 //! and where it may answer a conflict it tries again.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod amazon;
 mod durability;
 mod dynamodb;

@@ -63,7 +63,6 @@ pub(super) fn credentials() -> Credentials {
 pub(super) struct Stack {
     pub(super) clients: Clients,
     pub(super) embedded: Embedded,
-    pub(super) s3_url: String,
     _dir: tempfile::TempDir,
 }
 
@@ -83,7 +82,7 @@ impl Stack {
         let embedded = Embedded::start(config(dir.path())).await.unwrap();
         let s3_url = serve_s3(&embedded).await;
         let clients = clients(&embedded, &s3_url);
-        Self { clients, embedded, s3_url, _dir: dir }
+        Self { clients, embedded, _dir: dir }
     }
 }
 

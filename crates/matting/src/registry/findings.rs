@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{InstalledFile, Problem};
+use super::{InstalledFile, Problem, REGISTRY_FILE};
 
 /// Collects the problems of one entry.
 pub(super) struct Findings<'a> {
@@ -68,7 +68,8 @@ impl Findings<'_> {
     }
 
     pub(super) fn file(&mut self, name: Option<String>, sha256: Option<String>) -> Option<InstalledFile> {
-        let name = self.text("file", name, "a plain file name that does not begin with a dot", is_plain_name);
+        let rule = "a plain file name that does not begin with a dot, and not the registry's";
+        let name = self.text("file", name, rule, |name| is_plain_name(name) && name != REGISTRY_FILE);
         let sha256 = self.parsed("sha256", sha256);
         Some(InstalledFile { name: name?, sha256: sha256? })
     }

@@ -110,7 +110,7 @@ pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError>
         raw.model.into_iter().enumerate().filter_map(|(index, value)| model(index, value, &mut problems)).collect();
     let runtimes: Vec<_> =
         raw.runtime.into_iter().enumerate().filter_map(|(index, value)| runtime(index, value, &mut problems)).collect();
-    find_clashes(&models, &runtimes, &mut problems);
+    problems.extend(clashes(&models, &runtimes));
     if problems.is_empty() {
         Ok(Registry { models, runtimes })
     } else {
@@ -118,9 +118,11 @@ pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError>
     }
 }
 
-fn find_clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry], problems: &mut Vec<Problem>) {
+/// What two entries cannot both have.
+pub(super) fn clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry]) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for (index, entry) in models.iter().enumerate() {
-        let mut found = Findings { entry: format!("model {}", entry.name), problems };
+        let mut found = Findings { entry: format!("model {}", entry.name), problems: &mut problems };
         let before = &models[..index];
         if before.iter().any(|other| other.name == entry.name) {
             found.add("name", "is used twice");
@@ -135,9 +137,11 @@ fn find_clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry], problems: &mut
     }
     for (index, entry) in runtimes.iter().enumerate() {
         if runtimes[..index].iter().any(|other| other.os == entry.os && other.arch == entry.arch) {
-            Findings { entry: format!("runtime {}/{}", entry.os, entry.arch), problems }.add("", "is there twice");
+            let entry = format!("runtime {}/{}", entry.os, entry.arch);
+            Findings { entry, problems: &mut problems }.add("", "is there twice");
         }
     }
+    problems
 }
 
 fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Option<ModelEntry> {

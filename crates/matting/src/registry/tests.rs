@@ -126,7 +126,7 @@ fn a_name_a_role_and_a_file_belong_to_one_entry() {
 
 #[test]
 fn a_file_is_never_outside_the_models_directory() {
-    for name in ["../x", "a/b", "/etc/passwd", ".hidden", "..", "", "-rf", "a b"] {
+    for name in ["../x", "a/b", "/etc/passwd", ".hidden", "..", "", "-rf", "a b", REGISTRY_FILE] {
         let found = problems(&ENTRY.replace("own.onnx", name));
         assert!(found.len() == 1 && found[0].contains("file: must be a plain file name"), "{name}: {found:?}");
     }
@@ -183,6 +183,15 @@ fn an_operators_entry_is_added_takes_the_place_of_its_name_and_takes_its_role_ov
     assert_eq!(registry.for_role(Model::Human).unwrap().name, "rvm");
     let names: std::collections::HashSet<_> = registry.models().iter().map(|entry| &entry.name).collect();
     assert_eq!(names.len(), registry.models().len());
+}
+
+#[test]
+fn an_operators_entry_cannot_share_a_file_with_another_model_of_ours() {
+    let dir = with_file(&ENTRY.replace("own.onnx", "u2net.onnx"));
+    match Registry::load(dir.path()) {
+        Err(RegistryError::Invalid { problems, .. }) => assert!(problems[0].to_string().contains("is also own's")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -1,0 +1,12 @@
+//! The public routes over the embedded AWS: no sockets in between, the real store behind.
+
+mod access;
+mod admin;
+mod bounds;
+mod envelope;
+mod form;
+mod idempotency;
+mod jobs;
+mod presigned;
+mod public;
+mod world;
