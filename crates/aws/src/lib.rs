@@ -22,6 +22,6 @@ pub mod wakers;
 
 pub use clients::{AwsClients, http_client};
 pub use config::{Endpoints, Names, Settings};
-pub use objects::S3Objects;
+pub use objects::{HeaderProbe, S3Objects};
 pub use queue::SqsQueue;
 pub use store::{LedgerRow, Store};

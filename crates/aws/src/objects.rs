@@ -6,7 +6,10 @@
 //! The role needs `s3:ListBucket` besides the object rights: without it S3 answers 403 where there is no object.
 
 mod disposition;
+mod header;
 mod upload;
+
+pub use header::HeaderProbe;
 
 use std::time::Duration;
 
@@ -70,7 +73,9 @@ impl Objects for S3Objects {
         if len == 0 {
             return Ok(self.head(key).await?.map(|_| Bytes::new()));
         }
-        let range = format!("bytes={start}-{}", start.saturating_add(len - 1));
+        // No object is longer than 2^63 bytes, and some servers read positions as signed.
+        let [first, last] = [start, start.saturating_add(len - 1)].map(|at| at.min(i64::MAX as u64));
+        let range = format!("bytes={first}-{last}");
         let mut body = match self.client.get_object().bucket(&self.bucket).key(key).range(range).send().await {
             Ok(reply) => reply.body,
             Err(e) if e.as_service_error().is_some_and(GetObjectError::is_no_such_key) => return Ok(None),

@@ -138,7 +138,7 @@ impl Movement {
 }
 
 /// A client's credits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Balance {
     /// Can be held.
     pub available: MilliCredits,
@@ -230,5 +230,34 @@ mod tests {
         assert_eq!(balance.after(Movement::Hold(MilliCredits(6))), None);
         assert_eq!(balance.after(Movement::Release(MilliCredits(1))), None);
         assert_eq!(balance.after(Movement::Grant(MilliCredits(u64::MAX))), None);
+    }
+    proptest::proptest! {
+        /// TS-11. Amounts are exact up to 2^64 - 1 milli-credits: a movement conserves them or is refused whole.
+        #[test]
+        fn a_movement_conserves_credits_over_the_whole_range(
+            parts: (u64, u64, u64),
+            charge: u64,
+            to: u64,
+            near_the_end: bool,
+        ) {
+            let near = |n: u64| MilliCredits(if near_the_end { u64::MAX - n % 3 } else { n });
+            let balance = Balance { available: near(parts.0), held: near(parts.1), used: near(parts.2) };
+            let total = |b: Balance| u128::from(b.available.0) + u128::from(b.held.0) + u128::from(b.used.0);
+            let hold = Hold::Held(balance.held);
+            let movements = [
+                hold.capture(near(charge)).map(|(_, movement)| movement),
+                hold.adjust(near(to)).and_then(|(_, movement)| movement),
+                hold.release().1,
+                Some(Movement::Hold(near(to))),
+            ];
+            for movement in movements.into_iter().flatten() {
+                if let Some(after) = balance.after(movement) {
+                    assert_eq!(total(after), total(balance), "{movement:?}");
+                }
+            }
+            if let Some(after) = balance.after(Movement::Grant(near(to))) {
+                assert_eq!(total(after), total(balance) + u128::from(near(to).0));
+            }
+        }
     }
 }

@@ -18,8 +18,8 @@ pub enum BootstrapError {
     TableMismatch { table: String, what: &'static str, stored: String, wanted: String },
     #[error("the embedded DynamoDB could not set up table {table}: {source}")]
     Table { table: String, source: DynoxideError },
-    #[error("the embedded SQS could not set up queue {queue}: {message}")]
-    Queue { queue: String, message: String },
+    #[error("the embedded SQS could not set up queue {queue}: {source}")]
+    Queue { queue: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
 /// Creates or checks the tables. Blocks on the disk.
@@ -54,10 +54,9 @@ pub(crate) async fn queues(
         if let (Some(seconds), Some(_)) = (visibility_seconds, &settings.redrive) {
             settings.visibility_seconds = seconds;
         }
-        sqs.put_queue(&spec.name, settings).await.map_err(|error: SqsError| BootstrapError::Queue {
-            queue: spec.name.clone(),
-            message: format!("{error:?}"),
-        })?;
+        sqs.put_queue(&spec.name, settings)
+            .await
+            .map_err(|error: SqsError| BootstrapError::Queue { queue: spec.name.clone(), source: Box::new(error) })?;
     }
     Ok(())
 }

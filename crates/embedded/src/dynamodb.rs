@@ -5,7 +5,7 @@
 //! Why not `dynoxide`'s own server: it checks no signatures and answers `access-control-allow-origin: *`, so any
 //! web page open on this machine could read the tables; and it runs SQLite on the async threads.
 //! Invariant: a write that was answered is on the disk. `dynoxide` sets WAL and leaves `synchronous` at SQLite's
-//! default, FULL (tested in `lib.rs`). Its memory of `ClientRequestToken`s does not outlive the process.
+//! default, FULL (tested below). Its memory of `ClientRequestToken`s does not outlive the process.
 
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
@@ -75,5 +75,46 @@ fn unreadable(message: &str) -> DynoxideError {
         DynoxideError::ValidationException(plain)
     } else {
         DynoxideError::SerializationException(plain)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_syncs_every_commit_to_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ddb.sqlite");
+        let _database = Database::new(path.to_str().unwrap()).unwrap();
+        // `dynoxide` sets WAL, which the file remembers, and leaves `synchronous` alone, so what a fresh connection
+        // of the same SQLite has is what it has: 2, FULL.
+        let connection = rusqlite::Connection::open(path).unwrap();
+        let journal: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
+        assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_the_callers_fault() {
+        let database = Database::memory().unwrap();
+        for (operation, body, kind) in [
+            ("PutItem", "{", "SerializationException"),
+            ("PutItem", "{\"TableName\": 7, \"Item\": {}}", "SerializationException"),
+            ("GetItem", "{\"TableName\": \"t\", \"Key\": {\"k\": {}}}", "ValidationException"),
+            (
+                "GetItem",
+                "{\"TableName\": \"t\", \"Key\": {\"k\": {\"S\": \"a\", \"N\": \"1\"}}}",
+                "ValidationException",
+            ),
+            ("PutItem", "{\"TableName\": \"t\", \"Item\": {\"k\": {\"SS\": [\"a\", \"a\"]}}}", "ValidationException"),
+            ("PutItem", "{\"TableName\": \"t\", \"Item\": {\"k\": {\"N\": \"x\"}}}", "ValidationException"),
+        ] {
+            let answer = call(&database, operation, body.as_bytes());
+            assert_eq!(answer.status, 400, "{body}");
+            assert!(answer.body.contains(kind), "{body}: {}", answer.body);
+            assert!(!answer.body.contains("VALIDATION") && !answer.body.contains("at line"), "{}", answer.body);
+        }
+        assert_eq!(call(&database, "ExecuteStatement", b"{}").status, 501);
     }
 }

@@ -148,7 +148,6 @@ impl Embedded {
 
     /// The bucket, to be merged into the public router: it answers under `/{bucket}/…` and nowhere else.
     /// Not to be nested: signatures cover the whole path.
-    #[must_use]
     pub fn s3(&self) -> Router {
         self.s3.router()
     }
@@ -179,6 +178,7 @@ impl Embedded {
     }
 
     /// Stops answering, lets running requests end, closes the files and gives the data directory free.
+    /// The server that mounts [`Embedded::s3`] has to be stopped first: it holds the bucket's files.
     pub async fn shutdown(self) {
         let Self { stop, mut server, .. } = self;
         let _ = stop.send(true);

@@ -3,8 +3,9 @@
 //! Owns: the list of containers that are accepted and the demuxer that reads each. A file is looked at here before
 //! any tool opens it: a playlist, a picture or a program named `.mp4` goes no further (G-29).
 
+mod extent;
+
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use crate::error::EngineError;
@@ -21,20 +22,19 @@ pub(crate) enum Container {
 }
 
 impl Container {
-    /// The container of a file, by content.
+    /// The container of a file, by content; the file must be as long as it says.
     pub(crate) fn of_file(path: &Path) -> Result<Self, EngineError> {
-        let mut head = [0; 12];
+        let unreadable = || EngineError::io("cannot read the source");
         let mut file = File::open(path).map_err(EngineError::io("cannot open the source"))?;
-        let mut filled = 0;
-        while filled < head.len() {
-            match file.read(&mut head[filled..]) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(EngineError::io("cannot read the source")(error)),
-            }
+        let mut head = [0; 12];
+        let filled = extent::read_at(&mut file, 0, &mut head).map_err(unreadable())?;
+        let container = Self::of_bytes(&head[..filled]).ok_or(EngineError::NotAVideo)?;
+        let least = extent::least_length(container, &mut file).map_err(unreadable())?;
+        let found = file.metadata().map_err(unreadable())?.len();
+        if found < least {
+            return Err(EngineError::Damaged { detail: format!("it is cut off after {found} of {least} bytes") });
         }
-        Self::of_bytes(&head[..filled]).ok_or(EngineError::NotAVideo)
+        Ok(container)
     }
 
     fn of_bytes(head: &[u8]) -> Option<Self> {

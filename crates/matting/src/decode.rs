@@ -58,7 +58,8 @@ impl DecodeOrder<'_> {
         command.args(["-threads", &self.threads.to_string()]);
         command.args(input_guards(self.source.container, self.limits)).input(local_file(self.input));
         command.map(format!("0:{}", self.source.video_index)).args(["-an", "-sn", "-dn"]);
-        command.filter(format!("fps=fps={}:start_time=0:round=near,{}", self.source.rate, self.source.filters));
+        let Source { rate, shift_seconds, filters, .. } = self.source;
+        command.filter(format!("setpts=PTS-{shift_seconds:.6}/TB,fps=fps={rate}:start_time=0:round=near,{filters}"));
         // One more than would be accepted, so that too many can be told from just enough.
         command.args(["-frames:v", &(self.frames + FRAME_TOLERANCE + 1).to_string()]);
         command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:1"]);

@@ -45,9 +45,19 @@ pub(crate) struct EncodeOrder<'a> {
     pub frames: u64,
     pub threads: usize,
     pub cpu_seconds: u64,
+    pub frames_from: FramesFrom<'a>,
     /// Where the sound comes from, when there is any.
     pub sound: Option<Sound<'a>>,
     pub output: &'a Path,
+}
+
+/// Where the frames come from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum FramesFrom<'a> {
+    /// [`Encoder::write`].
+    Pipe,
+    /// A file of raw frames: what the same encoder costs without us.
+    File(&'a Path),
 }
 
 /// Where the sound comes from.
@@ -151,7 +161,10 @@ impl EncodeOrder<'_> {
         // The queue is in front of a pipe that has one already: frames are large.
         command.args(["-thread_queue_size", "2", "-f", "rawvideo", "-pix_fmt", self.codecs.pipe_format()]);
         command.args(["-s", &format!("{}x{}", self.size.width, self.size.height), "-r", &self.rate.to_string()]);
-        command.input("pipe:0");
+        match self.frames_from {
+            FramesFrom::Pipe => command.input("pipe:0"),
+            FramesFrom::File(path) => command.input(local_file(path)),
+        };
         if let Some(sound) = self.sound {
             command.args(["-vn", "-sn", "-dn"]).args(input_guards(sound.source.container, sound.limits));
             command.input(local_file(sound.input));

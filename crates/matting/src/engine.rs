@@ -12,7 +12,7 @@ use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_contract::{Background, JobSpec, Model, OutputFormat};
 
 use crate::decode::DecodeOrder;
-use crate::encode::{Codecs, EncodeOrder, Sound};
+use crate::encode::{Codecs, EncodeOrder, FramesFrom, Sound};
 use crate::error::{EngineError, Unsupported};
 use crate::model::{self, Matter, NetworkMatter};
 use crate::pipeline::{self, Budget, Pipeline};
@@ -242,6 +242,7 @@ impl Plan {
             frames: task.probe.frames,
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
+            frames_from: FramesFrom::Pipe,
             sound: index.map(|index| Sound { input: task.input, source, index, limits: &task.limits }),
             output: &self.file,
         }

@@ -6,15 +6,14 @@
 mod fill;
 mod over;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::pixels::U16;
 use rotoless_contract::Background;
 
 use self::fill::Fill;
 use self::over::SolidColour;
 use crate::error::{EngineError, Unsupported};
 use crate::frame::{Frame, Planes, Size};
-use crate::model_picture::side;
+use crate::scaling::Scaler;
 
 /// Finishes frames of one size.
 #[derive(Debug)]
@@ -22,10 +21,10 @@ pub(crate) struct Finisher {
     frame: Size,
     picture: Size,
     backdrop: Backdrop,
-    resizer: Resizer,
+    scaler: Scaler,
     /// The matte in 16 bits: at the model's size, at the frame's size.
-    small: Vec<u8>,
-    large: Vec<u8>,
+    small: Vec<U16>,
+    large: Vec<U16>,
     /// Alpha of each pixel of the U and V planes.
     chroma_alpha: Vec<u8>,
 }
@@ -49,9 +48,9 @@ impl Finisher {
             frame,
             picture,
             backdrop,
-            resizer: Resizer::new(),
-            small: vec![0; 2 * picture.pixels()],
-            large: vec![0; 2 * frame.pixels()],
+            scaler: Scaler::default(),
+            small: vec![U16::default(); picture.pixels()],
+            large: vec![U16::default(); frame.pixels()],
             chroma_alpha: vec![0; frame.chroma().pixels()],
         })
     }
@@ -78,25 +77,15 @@ impl Finisher {
             }
             return Ok(());
         }
-        for (bytes, &value) in self.small.chunks_exact_mut(2).zip(matte) {
+        for (deep, &value) in self.small.iter_mut().zip(matte) {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 65535, rounded")]
             let rounded = (value * 65535.0 + 0.5) as u16;
-            bytes.copy_from_slice(&rounded.to_ne_bytes());
+            *deep = U16::new(rounded);
         }
-        let failed = |error: &dyn std::error::Error| {
-            EngineError::io("cannot scale the matte")(std::io::Error::other(error.to_string()))
-        };
-        let (small, large) = (&self.small, &mut self.large);
-        let source = ImageRef::new(side(self.picture.width), side(self.picture.height), small, PixelType::U16)
-            .map_err(|error| failed(&error))?;
-        let mut target = Image::from_slice_u8(side(self.frame.width), side(self.frame.height), large, PixelType::U16)
-            .map_err(|error| failed(&error))?;
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-        self.resizer.resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
-        for (alpha, bytes) in alpha.iter_mut().zip(self.large.chunks_exact(2)) {
-            let wide = u32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+        self.scaler.deep_plane(&self.small, self.picture, &mut self.large, self.frame)?;
+        for (alpha, deep) in alpha.iter_mut().zip(&self.large) {
             // Rounded division by 257, without a division.
-            *alpha = ((wide * 255 + 32_895) >> 16) as u8;
+            *alpha = ((u32::from(deep.0) * 255 + 32_895) >> 16) as u8;
         }
         Ok(())
     }

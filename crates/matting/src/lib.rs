@@ -8,6 +8,7 @@
 //!          (rawvideo)    one thread         one      one thread       (rawvideo)
 //! ```
 
+pub mod bench;
 mod child;
 mod container;
 mod decode;
@@ -24,6 +25,9 @@ pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+#[cfg(test)]
+mod test_runtime;
+mod scaling;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;

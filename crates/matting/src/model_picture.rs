@@ -3,12 +3,10 @@
 //! Owns: scaling the planes and turning them into the tensor that the registry describes. The frame itself stays in
 //! its planes; RGB exists only here, at the model's size.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
-
 use crate::error::EngineError;
 use crate::frame::Size;
 use crate::registry::{ChannelOrder, InputSpec, Layout};
+use crate::scaling::Scaler;
 
 /// Turns frames of one size into pictures of one size.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct PictureMaker {
     layout: Layout,
     /// Red, green, blue: the place of each in a pixel, and `value · factor + offset`.
     channels: [Channel; 3],
-    resizer: Resizer,
+    scaler: Scaler,
     /// Y, U, V at the picture's size.
     planes: [Vec<u8>; 3],
 }
@@ -43,14 +41,14 @@ impl PictureMaker {
             *channel = Channel { place, factor: input.scale / std, offset: -mean / std };
         }
         let planes = [(); 3].map(|()| vec![0; picture.pixels()]);
-        Self { frame, picture, layout: input.layout, channels, resizer: Resizer::new(), planes }
+        Self { frame, picture, layout: input.layout, channels, scaler: Scaler::default(), planes }
     }
 
     /// Makes the picture of a frame's Y, U and V.
     pub(crate) fn make(&mut self, colour: [&[u8]; 3], tensor: &mut Vec<f32>) -> Result<(), EngineError> {
         let sizes = [self.frame, self.frame.chroma(), self.frame.chroma()];
         for ((from, size), to) in colour.into_iter().zip(sizes).zip(&mut self.planes) {
-            resize_plane(&mut self.resizer, from, size, to, self.picture)?;
+            self.scaler.plane(from, size, to, self.picture)?;
         }
         tensor.resize(3 * self.picture.pixels(), 0.0);
         match self.layout {
@@ -108,34 +106,6 @@ fn luma(y: u8) -> f32 {
 #[inline(always)]
 fn centred(chroma: u8) -> f32 {
     f32::from(chroma) - 128.0
-}
-
-/// Scales one 8-bit plane. A plane of the right size is copied.
-pub(crate) fn resize_plane(
-    resizer: &mut Resizer,
-    from: &[u8],
-    from_size: Size,
-    to: &mut [u8],
-    to_size: Size,
-) -> Result<(), EngineError> {
-    if from_size == to_size {
-        to.copy_from_slice(from);
-        return Ok(());
-    }
-    let source = ImageRef::new(side(from_size.width), side(from_size.height), from, PixelType::U8)
-        .map_err(|error| EngineError::io("cannot scale a plane")(std::io::Error::other(error)))?;
-    let mut target = Image::from_slice_u8(side(to_size.width), side(to_size.height), to, PixelType::U8)
-        .map_err(|error| EngineError::io("cannot scale a plane")(std::io::Error::other(error)))?;
-    // Area average when it shrinks, straight lines when it grows.
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).use_alpha(false);
-    resizer
-        .resize(&source, &mut target, &options)
-        .map_err(|error| EngineError::io("cannot scale a plane")(std::io::Error::other(error)))
-}
-
-/// Sides are bounded by the limits, far below `u32::MAX`.
-pub(crate) fn side(pixels: usize) -> u32 {
-    u32::try_from(pixels).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

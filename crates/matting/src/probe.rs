@@ -62,6 +62,8 @@ pub(crate) struct Source {
     /// Length of the sound.
     pub audio_ms: Option<u64>,
     pub rate: Rate,
+    /// The picture is shown so many seconds earlier.
+    pub shift_seconds: f64,
     /// Even.
     pub width: u32,
     /// Even.
@@ -132,6 +134,7 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
             audio_index: audio.filter(|_| audio_ms.is_some()).map(|stream| stream.index),
             audio_ms,
             rate: timeline.rate,
+            shift_seconds: timeline.shift_seconds,
             width: picture.width,
             height: picture.height,
             filters: picture.filters,

@@ -101,6 +101,9 @@ pub(crate) struct Timeline {
     pub frames: u64,
     /// The source's own frames do not stand at constant distances.
     pub is_variable: bool,
+    /// The picture is shown so many seconds earlier, always less than a frame: its first frame stands on the timeline.
+    /// Otherwise the few ms that a sound codec starts before the picture would make, and cost, a frame.
+    pub shift_seconds: f64,
 }
 
 /// Why there is no timeline.
@@ -139,7 +142,11 @@ impl Timeline {
             told if told > 0.0 && told <= f64::from(MAX_GAP_SECONDS) => told,
             _ => 1.0 / rate.fps(),
         };
-        let length = (seconds(last.at, tick) + last_duration - origin).max(0.0);
+        let offset = seconds(first.at, tick) - origin;
+        // A hundredth of a frame is rounding.
+        let lead = (offset * rate.fps() + 0.01).floor().max(0.0);
+        let shift_seconds = if offset > 0.0 { offset - lead / rate.fps() } else { 0.0 };
+        let length = (seconds(last.at, tick) + last_duration - origin - shift_seconds).max(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; saturates")]
         let found_ms = (length * 1000.0).round() as u64;
         if found_ms > limits.max_duration_ms {
@@ -147,7 +154,7 @@ impl Timeline {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the limits above")]
         let frames = ((length * rate.fps()).round() as u64).max(1);
-        Ok(Self { rate, frames, is_variable })
+        Ok(Self { rate, frames, is_variable, shift_seconds })
     }
 }
 
@@ -233,14 +240,17 @@ mod tests {
     fn rounded_timestamps_of_ntsc_are_a_constant_rate() {
         let stamps: Vec<i64> = (0..300).map(|n| (f64::from(n) * 1001.0 / 30.0).round() as i64).collect();
         let timeline = build(at(&stamps), MS).unwrap();
-        assert_eq!(timeline, Timeline { rate: Rate { num: 30000, den: 1001 }, frames: 300, is_variable: false });
+        assert_eq!(
+            timeline,
+            Timeline { rate: Rate { num: 30000, den: 1001 }, frames: 300, is_variable: false, shift_seconds: 0.0 }
+        );
     }
 
     #[test]
     fn missing_frames_are_filled_on_the_timeline() {
         let stamps: Vec<i64> = (0..100).filter(|n| n % 10 != 3).map(|n| n * 40).collect();
         let timeline = build(at(&stamps), MS).unwrap();
-        assert_eq!(timeline, Timeline { rate: Rate { num: 25, den: 1 }, frames: 100, is_variable: true });
+        assert_eq!((timeline.rate, timeline.frames, timeline.is_variable), (Rate { num: 25, den: 1 }, 100, true));
     }
 
     #[test]
@@ -258,11 +268,20 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_that_starts_late_is_led_by_whole_frames_only() {
+        let late = |ms: i64| build(at(&(0..75).map(|n| n * 40 + ms).collect::<Vec<_>>()), MS).unwrap();
+        assert_eq!(late(21).frames, 75);
+        assert!((late(21).shift_seconds - 0.021).abs() < 1e-9);
+        assert_eq!(late(100).frames, 77);
+        assert!((late(100).shift_seconds - 0.020).abs() < 1e-9);
+    }
+
+    #[test]
     fn a_single_frame_lasts_one_frame() {
         let timeline = build(at(&[0]), MS).unwrap();
         assert_eq!(timeline.frames, 1);
         let lying = Timeline::build(at(&[0]), MS, 0.0, Rate::parse("100000/1"), &MediaLimits::default()).unwrap();
-        assert_eq!(lying, Timeline { rate: FALLBACK_RATE, frames: 1, is_variable: false });
+        assert_eq!((lying.rate, lying.frames), (FALLBACK_RATE, 1));
     }
 
     #[test]

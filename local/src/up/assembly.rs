@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use async_trait::async_trait;
 use axum::Router;
+use axum::extract::Request;
 use jiff::SignedDuration;
 use rotoless_api::{ApiState, Dependencies, HealthProbe};
 use rotoless_aws::config::StaticCredentials;
@@ -22,6 +23,7 @@ use rotoless_embedded::Embedded;
 use rotoless_matting::fetch;
 use rotoless_matting::registry::Registry;
 use secrecy::SecretString;
+use tower::ServiceExt as _;
 use url::Url;
 
 use super::LEASE_SECONDS;
@@ -146,10 +148,14 @@ impl Assembly {
 
     /// One router for the public port. Workers' routes and the bucket are told apart by path; the rest is the API's.
     pub fn router(&self, bucket: Router) -> Router {
-        Router::new()
-            .route_service("/internal/{*call}", rotoless_callback::router(self.callback.clone()))
-            .merge(bucket)
-            .fallback_service(rotoless_api::router(self.api.clone()))
+        let callback = rotoless_callback::router(self.callback.clone());
+        let api = rotoless_api::router(self.api.clone());
+        // Not by routes: each router keeps its own answers to unknown paths and methods.
+        let by_path = tower::service_fn(move |request: Request| {
+            let router = if request.uri().path().starts_with("/internal/") { callback.clone() } else { api.clone() };
+            router.oneshot(request)
+        });
+        Router::new().merge(bucket).fallback_service(by_path)
     }
 
     pub fn store(&self) -> &Store {

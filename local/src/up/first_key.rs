@@ -3,7 +3,7 @@
 use anyhow::Result;
 use rotoless_contract::{ClientId, MilliCredits};
 use rotoless_core::api_key;
-use rotoless_core::ports::{Accounts as _, Clock as _, CommitError, Keys as _};
+use rotoless_core::ports::{Accounts as _, CommitError, Keys as _};
 
 use super::assembly::Assembly;
 use super::secrets::Secrets;

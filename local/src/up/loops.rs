@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rotoless_core::usecase::{Deliver, Sweep};
 use rotoless_embedded::Embedded;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,32 +16,34 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs all of them until `stop`; gives the embedded AWS back when nobody uses it any more.
 pub fn spawn(assembly: &Assembly, embedded: Embedded, stop: CancellationToken) -> JoinHandle<Embedded> {
-    let (deliver, sweep) = (Arc::clone(assembly.deliver()), Arc::clone(assembly.sweep()));
+    let delivering = tokio::spawn(deliver(Arc::clone(assembly.deliver()), stop.clone()));
+    let sweeping = tokio::spawn(sweep(Arc::clone(assembly.sweep()), stop.clone()));
     tokio::spawn(async move {
-        let delivering = every(DELIVER_EVERY, &stop, async || {
-            if let Err(err) = deliver.tick().await {
-                tracing::error!(error = %err, "deliver could not list what is due");
-            }
-        });
-        let sweeping = every(SWEEP_EVERY, &stop, async || {
-            if let Err(err) = sweep.tick().await {
-                tracing::error!(error = %err, "sweep could not list what is due");
-            }
-        });
-        let expiring = every(EXPIRE_EVERY, &stop, async || {
+        while !stopped_within(EXPIRE_EVERY, &stop).await {
             embedded.sweep_expired().await;
-        });
-        tokio::join!(delivering, sweeping, expiring);
+        }
+        let _ = tokio::join!(delivering, sweeping);
         embedded
     })
 }
 
-async fn every(interval: Duration, stop: &CancellationToken, tick: impl AsyncFn()) {
-    loop {
-        tick().await;
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(interval) => {}
+async fn deliver(deliver: Arc<Deliver>, stop: CancellationToken) {
+    while !stopped_within(DELIVER_EVERY, &stop).await {
+        if let Err(err) = deliver.tick().await {
+            tracing::error!(error = %err, "deliver could not list what is due");
         }
     }
+}
+
+async fn sweep(sweep: Arc<Sweep>, stop: CancellationToken) {
+    while !stopped_within(SWEEP_EVERY, &stop).await {
+        if let Err(err) = sweep.tick().await {
+            tracing::error!(error = %err, "sweep could not list what is due");
+        }
+    }
+}
+
+/// Waits for the next tick. `true` when it is the end instead.
+async fn stopped_within(interval: Duration, stop: &CancellationToken) -> bool {
+    tokio::time::timeout(interval, stop.cancelled()).await.is_ok()
 }

@@ -165,3 +165,6 @@ fn cors(rule: &CorsRule) -> CorsLayer {
         None => layer,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -263,7 +263,7 @@ impl Sqs {
             if redriven {
                 self.arrivals.notify_waiters();
             }
-            if !received.is_empty() || Instant::now() >= deadline || *stopping.borrow() {
+            if !received.is_empty() || Instant::now() >= deadline {
                 return Ok(received);
             }
             let next_visible = next_visible_in
@@ -272,7 +272,8 @@ impl Sqs {
             tokio::select! {
                 () = arrival => {}
                 () = tokio::time::sleep_until(next_visible) => {}
-                _ = stopping.changed() => {}
+                // It turned true, or whoever could turn it is gone.
+                _ = stopping.changed() => return Ok(received),
             }
         }
     }

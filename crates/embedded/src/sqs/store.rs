@@ -379,3 +379,6 @@ fn duplicate(connection: &Connection, seq: i64, now: i64) -> Result<(), SqsError
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

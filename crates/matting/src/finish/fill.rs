@@ -5,11 +5,9 @@
 //! ever coarser grids (push-pull); the grid is then drawn as large as the frame.
 //! Invariants: pixels below [`HAZE`] give no colour and keep none; from [`SOLID`] on a pixel keeps its own.
 
-use fast_image_resize::Resizer;
-
 use crate::error::EngineError;
 use crate::frame::{Planes, Size};
-use crate::model_picture::resize_plane;
+use crate::scaling::Scaler;
 
 /// Side of a cell in luma px. Chroma cells are half that.
 const CELL: usize = 16;
@@ -35,7 +33,7 @@ pub(super) struct Fill {
     frame: Size,
     /// From the finest to a single cell.
     levels: Vec<Grid>,
-    resizer: Resizer,
+    scaler: Scaler,
     /// The finest grid in bytes, and as large as the plane at hand.
     cells: Vec<u8>,
     spread: Vec<u8>,
@@ -66,7 +64,7 @@ impl Fill {
             }
             size = Size { width: size.width.div_ceil(2), height: size.height.div_ceil(2) };
         }
-        Self { frame, levels, resizer: Resizer::new(), cells: Vec::new(), spread: Vec::new() }
+        Self { frame, levels, scaler: Scaler::default(), cells: Vec::new(), spread: Vec::new() }
     }
 
     pub(super) fn paint(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
@@ -147,7 +145,7 @@ impl Fill {
         self.cells.clear();
         self.cells.extend(grid.cells.iter().map(byte));
         self.spread.resize(size.pixels(), 0);
-        resize_plane(&mut self.resizer, &self.cells, grid.size, &mut self.spread, size)?;
+        self.scaler.plane(&self.cells, grid.size, &mut self.spread, size)?;
         for ((value, &fill), &alpha) in plane.iter_mut().zip(&self.spread).zip(alpha) {
             let own = i32::from(alpha.clamp(HAZE, SOLID) - HAZE);
             let span = i32::from(SOLID - HAZE);

@@ -8,50 +8,51 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
-use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, Probe, Task, Tools, Watch};
+use rotoless_matting::registry::Registry;
+use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, Probe, Task, Tools, Watch, tiny};
 
-pub fn tools() -> Tools {
+pub(crate) fn tools() -> Tools {
     Tools::find(std::env::var_os("PATH").as_deref()).expect("the tests need ffmpeg and ffprobe in the path")
 }
 
 /// `ROTOLESS_MODELS`, or `models` of the repository.
-pub fn models_dir() -> PathBuf {
+pub(crate) fn models_dir() -> PathBuf {
     let named = std::env::var_os("ROTOLESS_MODELS").map(PathBuf::from);
     named.unwrap_or_else(|| repository().join("models"))
 }
 
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-pub fn sample(name: &str) -> PathBuf {
+pub(crate) fn sample(name: &str) -> PathBuf {
     repository().join("samples").join(name)
 }
 
 /// The engine with the real weights. Absent weights fail the test that asks for them: nothing is skipped.
-pub fn engine() -> &'static Engine {
+pub(crate) fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(|| open(models_dir()))
 }
 
-pub fn open(models_dir: PathBuf) -> Engine {
+pub(crate) fn open(models_dir: PathBuf) -> Engine {
     let shown = models_dir.display().to_string();
     Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0 })
         .unwrap_or_else(|error| panic!("{error}; models are looked for in {shown} (ROTOLESS_MODELS)"))
 }
 
-pub fn spec(model: Model, output_format: OutputFormat, background: Background) -> JobSpec {
+pub(crate) fn spec(model: Model, output_format: OutputFormat, background: Background) -> JobSpec {
     JobSpec { model, background, output_format, text_prompt: None, composition: None }
 }
 
-pub fn transparent(model: Model) -> JobSpec {
+pub(crate) fn transparent(model: Model) -> JobSpec {
     spec(model, OutputFormat::Webm, Background::Transparent)
 }
 
 /// Counts, never cancels.
 #[derive(Default)]
-pub struct Counting {
-    pub done: AtomicU64,
+pub(crate) struct Counting {
+    pub(crate) done: AtomicU64,
 }
 
 impl Watch for Counting {
@@ -67,21 +68,21 @@ impl Watch for Counting {
 }
 
 /// A directory for one test's files, and the way of a file through the engine.
-pub struct Bench {
-    pub directory: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Runs ffmpeg with the arguments, the file to write last.
-    pub fn make(&self, name: &str, arguments: &[&str]) -> PathBuf {
+    pub(crate) fn make(&self, name: &str, arguments: &[&str]) -> PathBuf {
         let path = self.path(name);
         let made = Command::new(tools().ffmpeg)
             .args(["-nostdin", "-v", "error", "-y"])
@@ -94,7 +95,7 @@ impl Bench {
     }
 
     /// The first frames of the sample, with their sound.
-    pub fn cut(&self, frames: u32) -> PathBuf {
+    pub(crate) fn cut(&self, frames: u32) -> PathBuf {
         let source = sample("portrait.mp4");
         let seconds = f64::from(frames) / 25.0;
         let arguments = ["-i", source.to_str().unwrap(), "-t", &seconds.to_string(), "-c:v", "libx264", "-crf", "12"];
@@ -102,12 +103,17 @@ impl Bench {
         self.make("cut.mp4", &[&arguments[..], &tags[..], &["-c:a", "aac"]].concat())
     }
 
-    pub fn run(&self, engine: &Engine, input: &Path, spec: &JobSpec) -> Result<(PathBuf, Finished), EngineError> {
+    pub(crate) fn run(
+        &self,
+        engine: &Engine,
+        input: &Path,
+        spec: &JobSpec,
+    ) -> Result<(PathBuf, Finished), EngineError> {
         let probe = engine.probe(input, &MediaLimits::default())?;
         self.run_probed(engine, input, spec, &probe, &Counting::default())
     }
 
-    pub fn run_probed(
+    pub(crate) fn run_probed(
         &self,
         engine: &Engine,
         input: &Path,
@@ -125,7 +131,7 @@ impl Bench {
 }
 
 /// Decodes a file to raw frames. `before` stands before the input, `filter` makes what is wanted.
-pub fn raw(path: &Path, before: &[&str], filter: &str, format: &str) -> Vec<u8> {
+pub(crate) fn raw(path: &Path, before: &[&str], filter: &str, format: &str) -> Vec<u8> {
     let decoded = Command::new(tools().ffmpeg)
         .args(["-nostdin", "-v", "error"])
         .args(before)
@@ -139,19 +145,19 @@ pub fn raw(path: &Path, before: &[&str], filter: &str, format: &str) -> Vec<u8> 
 }
 
 /// Alpha of a VP9 file.
-pub fn webm_alpha(path: &Path) -> Vec<u8> {
+pub(crate) fn webm_alpha(path: &Path) -> Vec<u8> {
     raw(path, &["-c:v", "libvpx-vp9"], "alphaextract", "gray")
 }
 
 /// Mean absolute difference, 0..1.
-pub fn mad(found: &[u8], expected: &[u8]) -> f64 {
+pub(crate) fn mad(found: &[u8], expected: &[u8]) -> f64 {
     assert_eq!(found.len(), expected.len(), "not as many pixels");
     let sum: u64 = found.iter().zip(expected).map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
     sum as f64 / (found.len() as f64 * 255.0)
 }
 
 /// One field of ffprobe's description.
-pub fn described(path: &Path, stream: &str, field: &str) -> String {
+pub(crate) fn described(path: &Path, stream: &str, field: &str) -> String {
     let found = Command::new(tools().ffprobe)
         .args(["-v", "error", "-select_streams", stream, "-show_entries"])
         .arg(format!("stream={field}:stream_tags={field}:format={field}"))
@@ -163,7 +169,7 @@ pub fn described(path: &Path, stream: &str, field: &str) -> String {
 }
 
 /// Processes whose command line holds the text: none may be left of a job.
-pub fn processes_with(text: &OsStr) -> usize {
+pub(crate) fn processes_with(text: &OsStr) -> usize {
     let wanted = text.to_string_lossy().into_owned();
     let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
     entries
@@ -171,4 +177,48 @@ pub fn processes_with(text: &OsStr) -> usize {
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .filter(|line| String::from_utf8_lossy(line).contains(&wanted))
         .count()
+}
+
+/// Bright is subject: a white box on a dim busy ground, with a tone. Tagged BT.709, `rate` frames a second.
+pub(crate) fn box_clip(bench: &Bench, name: &str, size: &str, rate: u32, frames: u32, more: &[&str]) -> PathBuf {
+    let seconds = f64::from(frames) / f64::from(rate);
+    let picture = format!(
+        "testsrc2=s={size}:r={rate}:d={seconds},format=yuv420p,lutyuv=y=val/4+16,\
+         drawbox=x=iw/8:y=ih/4:w=iw/4:h=ih/2:color=white:t=fill"
+    );
+    let tone = format!("sine=f=440:r=44100:d={seconds}");
+    let sources = ["-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &tone];
+    let tags = ["-color_range", "tv", "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"];
+    bench.make(name, &[&sources[..], &["-c:v", "libx264", "-crf", "8", "-c:a", "aac"], &tags, more].concat())
+}
+
+/// An engine whose `human` takes bright for subject and costs nothing. Needs ONNX Runtime, no weights.
+pub(crate) fn free_engine(bench: &Bench) -> Engine {
+    free_engine_with(bench, tools())
+}
+
+pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
+    let directory = bench.path("models");
+    std::fs::create_dir_all(&directory).unwrap();
+    let model = tiny::luma_threshold_model(0.7, 10.0);
+    std::fs::write(directory.join("free.onnx"), &model).unwrap();
+    let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
+    std::fs::write(directory.join("registry.toml"), entry).unwrap();
+    let library = Registry::builtin().unwrap().runtime_path(&models_dir()).expect("no runtime for this machine");
+    let link = directory.join(library.file_name().unwrap());
+    if !link.exists() {
+        std::os::unix::fs::symlink(&library, link).unwrap();
+    }
+    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0 })
+        .unwrap_or_else(|error| panic!("{error}; it is looked for at {} (ROTOLESS_MODELS)", library.display()))
+}
+
+/// ffmpeg replaced by a shell script in which `$real` is the real one. ffprobe stays.
+pub(crate) fn scripted_ffmpeg(bench: &Bench, script: &str) -> Tools {
+    use std::os::unix::fs::PermissionsExt;
+    let real = tools();
+    let path = bench.path("ffmpeg.sh");
+    std::fs::write(&path, format!("#!/bin/sh\nreal={}\n{script}\n", real.ffmpeg.display())).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Tools { ffmpeg: path, ffprobe: real.ffprobe }
 }

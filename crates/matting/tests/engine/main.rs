@@ -1,0 +1,12 @@
+//! The engine as its callers see it: real ffmpeg, real ONNX Runtime.
+//!
+//! Tests of the picture use the real weights; those of the pipeline a free model that takes bright for subject.
+//! Weights and runtime are looked for in `ROTOLESS_MODELS`, else in `models` of the repository; tests that do not find
+//! them fail.
+
+mod formats;
+mod hostile;
+mod memory;
+mod picture;
+mod support;
+mod teardown;
