@@ -184,3 +184,78 @@ pub(crate) async fn discard<T: AsRef<[u8]>, E>(stream: &mut (impl Stream<Item = 
     // Time over: the connection is closed under him after all.
     let _ = timeout(LONGEST, reading).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { bytes: 1 << 30, time: Duration::from_secs(900) };
+
+    /// A sender who brings `size` bytes every `every`.
+    fn dripping(size: usize, every: Duration, pieces: usize) -> Body {
+        let pieces = stream::iter(0..pieces).then(move |_| async move {
+            sleep(every).await;
+            Ok::<_, Infallible>(Bytes::from(vec![0; size]))
+        });
+        Body::from_stream(pieces)
+    }
+
+    /// G-28
+    #[tokio::test(start_paused = true)]
+    async fn a_dripping_sender_ends_after_one_window_and_a_slow_but_steady_one_does_not() {
+        let began = Instant::now();
+        let drip = dripping(1, Duration::from_secs(1), 1000);
+        assert_eq!(whole(drip, BOUNDS).await, Err(Fault::TooSlow));
+        assert!(began.elapsed() <= WINDOW + Duration::from_secs(1), "{:?}", began.elapsed());
+
+        let silent = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+        assert_eq!(whole(silent, BOUNDS).await, Err(Fault::TooSlow));
+
+        let steady = dripping(17 * 1024, Duration::from_secs(1), 300);
+        assert_eq!(whole(steady, BOUNDS).await.map(|body| body.len()), Ok(300 * 17 * 1024));
+        // A short body needs no rate.
+        let short = dripping(1, Duration::from_secs(7), 3);
+        assert_eq!(whole(short, BOUNDS).await.map(|body| body.len()), Ok(3));
+    }
+
+    /// G-28
+    #[tokio::test(start_paused = true)]
+    async fn the_whole_body_must_come_in_its_time_whatever_its_rate() {
+        let began = Instant::now();
+        let steady = dripping(20 * 1024, Duration::from_secs(1), 100_000);
+        let bounds = Bounds { time: Duration::from_secs(100), ..BOUNDS };
+        assert_eq!(whole(steady, bounds).await, Err(Fault::TooSlow));
+        assert_eq!(began.elapsed(), bounds.time);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_we_spend_is_not_counted_against_the_sender() {
+        let (mut stream, gauge) = bounded(dripping(1024, Duration::from_millis(10), 50), BOUNDS);
+        let mut came = 0;
+        while let Some(chunk) = stream.next().await {
+            came += chunk.unwrap().len();
+            sleep(Duration::from_secs(10)).await;
+        }
+        assert_eq!((came, gauge.fault()), (50 * 1024, None));
+    }
+
+    #[tokio::test]
+    async fn a_body_ends_at_its_cap_and_a_parser_at_its_allowance() {
+        let body = || Body::from_stream(stream::iter(vec![Ok::<_, Infallible>(Bytes::from(vec![0; 100])); 10]));
+        let bounds = |bytes| Bounds { bytes, ..BOUNDS };
+        assert_eq!(whole(body(), bounds(1000)).await.map(|body| body.len()), Ok(1000));
+        assert_eq!(whole(body(), bounds(999)).await, Err(Fault::TooLarge));
+
+        let (mut stream, gauge) = bounded(body(), bounds(1000));
+        gauge.allow(250);
+        let mut pieces = 0;
+        while let Some(Ok(_)) = stream.next().await {
+            pieces += 1;
+        }
+        assert_eq!((pieces, gauge.fault()), (3, Some(Fault::Unusable)));
+    }
+}

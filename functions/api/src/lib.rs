@@ -8,11 +8,13 @@
 //! his own jobs alone, and another's exactly as one that does not exist.
 
 mod auth;
+pub mod config;
 mod cors;
 mod envelope;
 mod extract;
 mod file_type;
 mod intake;
+pub mod on_aws;
 mod request_id;
 mod routes;
 mod state;
@@ -62,5 +64,24 @@ async fn in_time(request: Request, next: Next) -> Response {
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::timeout().into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::routing::get;
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    /// R8
+    #[tokio::test(start_paused = true)]
+    async fn a_route_that_hangs_is_a_504_before_clients_give_up() {
+        let hanging = Router::new().route("/v1/jobs", get(std::future::pending::<()>)).layer(from_fn(in_time));
+        let began = tokio::time::Instant::now();
+        let response = hanging.oneshot(Request::get("/v1/jobs").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 504);
+        assert!(began.elapsed() < Duration::from_secs(30));
     }
 }

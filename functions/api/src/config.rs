@@ -1,0 +1,128 @@
+//! Configuration of the function, from the environment that the template gives it.
+
+use std::fmt;
+
+use rotoless_aws::{Settings, config::Problem};
+use secrecy::SecretString;
+use url::Url;
+
+/// Environment names this function reads beside those of `rotoless-aws`.
+pub const KEYS: &[(&str, &str)] = &[
+    ("PUBLIC_BASE_URL", "URL of the service as clients reach it"),
+    ("WEBHOOK_MASTER", "secret that clients' webhook secrets are derived from"),
+    ("ADMIN_TOKEN", "opens /v1/admin/*; those routes do not exist without it"),
+];
+
+/// Least length of a secret that an operator chose, in characters.
+const MIN_SECRET: usize = 16;
+
+/// What the function is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// Where DynamoDB, S3 and SQS are.
+    pub aws: Settings,
+    /// URL of the service as clients reach it, without a slash at the end.
+    pub public_base: String,
+    /// Clients' webhook secrets are derived from it.
+    pub webhook_master: SecretString,
+    /// Opens `/v1/admin/*`.
+    pub admin_token: Option<SecretString>,
+}
+
+/// Everything that is wrong with the configuration, never a value.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Invalid(pub Vec<Problem>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problems: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(f, "invalid configuration: {}", problems.join("; "))
+    }
+}
+
+impl Config {
+    /// Reads the process's environment.
+    ///
+    /// # Errors
+    /// All that is missing or wrong.
+    #[expect(clippy::disallowed_methods, reason = "the one place where this program reads its environment")]
+    pub fn from_env() -> Result<Self, Invalid> {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// Reads from anything that knows names; an empty value counts as absent.
+    ///
+    /// # Errors
+    /// All that is missing or wrong.
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Invalid> {
+        let value = |name: &str| lookup(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let mut problems = Vec::new();
+        let mut secret = |key: &'static str| {
+            let text = value(key)?;
+            if text.len() < MIN_SECRET {
+                problems.push(Problem { key, reason: "is shorter than 16 characters" });
+            }
+            Some(SecretString::from(text))
+        };
+        let (webhook_master, admin_token) = (secret("WEBHOOK_MASTER"), secret("ADMIN_TOKEN"));
+        let public_base = value("PUBLIC_BASE_URL").and_then(|text| base_url(&text));
+        if webhook_master.is_none() {
+            problems.push(Problem { key: "WEBHOOK_MASTER", reason: "is not set" });
+        }
+        if public_base.is_none() {
+            problems.push(Problem { key: "PUBLIC_BASE_URL", reason: "is not an http(s) URL" });
+        }
+        let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
+        match (aws, public_base, webhook_master) {
+            (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => {
+                Ok(Self { aws, public_base, webhook_master, admin_token })
+            }
+            _ => Err(Invalid(problems)),
+        }
+    }
+}
+
+fn base_url(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())?;
+    let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    plain.then(|| url.as_str().trim_end_matches('/').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(name: &str) -> Option<String> {
+        let text = match name {
+            "PUBLIC_BASE_URL" => "https://api.example.com/",
+            "WEBHOOK_MASTER" => "0123456789abcdef",
+            "ADMIN_TOKEN" => return None,
+            "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
+            _ if name.ends_with("ENDPOINT") => return None,
+            _ => "x",
+        };
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn what_the_template_gives_is_enough() {
+        let config = Config::from_lookup(environment).unwrap();
+        assert_eq!(config.public_base, "https://api.example.com");
+        assert!(config.admin_token.is_none());
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once_without_values() {
+        let wrong = |name: &str| match name {
+            "ADMIN_TOKEN" => Some("short".to_owned()),
+            "PUBLIC_BASE_URL" => Some("ftp://secret".to_owned()),
+            _ => None,
+        };
+        let Invalid(problems) = Config::from_lookup(wrong).unwrap_err();
+        for key in ["ADMIN_TOKEN", "PUBLIC_BASE_URL", "WEBHOOK_MASTER", "JOBS_QUEUE_URL"] {
+            assert!(problems.iter().any(|problem| problem.key == key), "{key}");
+        }
+        let text = Invalid(problems).to_string();
+        assert!(!text.contains("short\"") && !text.contains("secret;"), "{text}");
+    }
+}
