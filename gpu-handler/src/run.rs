@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedCredentialsProvider;
@@ -71,6 +71,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     net::install_tls();
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
+    tracing::debug!(?config, "worker starts");
     let worker = prepare(config, shutdown).await?;
     tracing::info!(worker.id = worker.worker_id, provider = worker.provider, "worker is ready");
     let outcome = serve(&worker).await;
@@ -149,21 +150,25 @@ pub(crate) async fn serve(worker: &Worker) -> Result<(), RunError> {
     let fresh = || Backoff::new(Duration::from_secs(1), worker.timing.session_retry_cap);
     let mut backoff = fresh();
     while worker.shutdown.since().is_none() {
-        match worker.session().await {
-            Ok(SessionEnd::Idle | SessionEnd::Passed | SessionEnd::Handled { .. }) => backoff = fresh(),
-            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
-            Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
-                let wait = backoff.wait(None);
-                tracing::warn!(
-                    error = shown(&error),
-                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    "session failed"
-                );
-                tokio::select! {
-                    () = worker.shutdown.requested() => {}
-                    () = tokio::time::sleep(wait) => {}
+        let began = Instant::now();
+        let pause = match worker.session().await {
+            Ok(end) => {
+                backoff = fresh();
+                if end == SessionEnd::Idle {
+                    worker.timing.idle_floor.saturating_sub(began.elapsed())
+                } else {
+                    Duration::ZERO
                 }
             }
+            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
+            Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
+                tracing::warn!(error = shown(&error), "session failed");
+                backoff.wait(None)
+            }
+        };
+        tokio::select! {
+            () = worker.shutdown.requested() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     Ok(())

@@ -35,6 +35,8 @@ pub(crate) struct Timing {
     pub(crate) least_rate: u64,
     /// Tries of one transfer.
     pub(crate) transfer_tries: u32,
+    /// An empty session lasts at least this long, also when the queue does not wait for a message.
+    pub(crate) idle_floor: Duration,
     /// Greatest wait between two sessions that failed.
     pub(crate) session_retry_cap: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for Timing {
             rate_window: Duration::from_secs(30),
             least_rate: 16 * 1024,
             transfer_tries: 4,
+            idle_floor: Duration::from_secs(1),
             session_retry_cap: Duration::from_secs(30),
         }
     }

@@ -277,6 +277,7 @@ pub(super) fn quick() -> Timing {
         engine_grace: Duration::from_millis(300),
         prompt_retry: Duration::from_secs(2),
         abandon_report: Duration::from_secs(1),
+        idle_floor: Duration::from_millis(10),
         session_retry_cap: Duration::from_millis(20),
         ..Timing::default()
     }
