@@ -10,6 +10,7 @@
 
 mod archive;
 mod client;
+mod selection;
 mod stamp;
 #[cfg(test)]
 mod tests;
@@ -23,29 +24,17 @@ use tempfile::TempDir;
 
 pub use self::archive::ArchiveError;
 pub use self::client::{ClientError, Clients};
-use crate::registry::{Content, InstalledFile, ModelEntry, Package, Registry, RuntimeEntry, Sha256, Source};
+pub use self::selection::{RUNTIME, Selection};
+use self::selection::{Target, targets};
+use crate::registry::{Content, InstalledFile, Package, Registry, Sha256, Source};
 use crate::tfjs::{self, ConvertError};
 
 /// No model or library is larger.
 pub const MAX_FILE_BYTES: u64 = 4 << 30;
 
-/// The name by which ONNX Runtime is asked for.
-pub const RUNTIME: &str = "runtime";
-
 /// Directories of fetches that were killed are removed when they are older; no fetch takes as long.
 const ABANDONED_AFTER: Duration = Duration::from_hours(24);
 const WORK_PREFIX: &str = ".fetch-";
-
-/// What is fetched or verified.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Selection<'a> {
-    /// The runtime and the models of the default set.
-    DefaultSet,
-    /// The runtime and every model.
-    All,
-    /// Models by name or by role, and `runtime`.
-    Named(&'a [String]),
-}
 
 /// What happens during a fetch, in the order in which it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,7 +138,7 @@ pub enum FetchError {
     #[error("cannot download {package}")]
     Download {
         /// The package.
-        package: Package,
+        package: Box<Package>,
         /// Why.
         source: ClientError,
     },
@@ -157,7 +146,7 @@ pub enum FetchError {
     #[error("{package}: the archive's SHA-256 is {found}, not {expected}; it is not used")]
     WrongArchive {
         /// The package.
-        package: Package,
+        package: Box<Package>,
         /// As the registry says.
         expected: Sha256,
         /// As it was downloaded.
@@ -167,7 +156,7 @@ pub enum FetchError {
     #[error("cannot unpack {package}")]
     Unpack {
         /// The package.
-        package: Package,
+        package: Box<Package>,
         /// Why.
         source: ArchiveError,
     },
@@ -197,67 +186,6 @@ pub enum FetchError {
         /// Why.
         source: io::Error,
     },
-}
-
-/// One file of the registry.
-#[derive(Debug, Clone, Copy)]
-enum Target<'a> {
-    Runtime(&'a RuntimeEntry),
-    Model(&'a ModelEntry),
-}
-
-impl<'a> Target<'a> {
-    fn name(self) -> &'a str {
-        match self {
-            Self::Runtime(_) => RUNTIME,
-            Self::Model(entry) => &entry.name,
-        }
-    }
-
-    fn file(self) -> &'a InstalledFile {
-        match self {
-            Self::Runtime(entry) => &entry.file,
-            Self::Model(entry) => &entry.file,
-        }
-    }
-
-    fn source(self) -> Option<&'a Source> {
-        match self {
-            Self::Runtime(entry) => entry.source.as_ref(),
-            Self::Model(entry) => entry.source.as_ref(),
-        }
-    }
-
-    fn terms(self) -> FetchEvent<'a> {
-        match self {
-            Self::Runtime(entry) => FetchEvent::Terms { name: RUNTIME, licence: &entry.licence, notice: None },
-            Self::Model(ModelEntry { name, licence, notice, .. }) => {
-                FetchEvent::Terms { name, licence, notice: notice.as_deref() }
-            }
-        }
-    }
-}
-
-fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> Result<Vec<Target<'a>>, FetchError> {
-    let runtime = || registry.runtime().map(Target::Runtime).ok_or(FetchError::NoRuntime);
-    let models = |wanted: fn(&&ModelEntry) -> bool| registry.models().iter().filter(wanted).map(Target::Model);
-    match selection {
-        Selection::DefaultSet => Ok(std::iter::once(runtime()?).chain(models(|entry| entry.in_default_set)).collect()),
-        Selection::All => Ok(std::iter::once(runtime()?).chain(models(|_| true)).collect()),
-        Selection::Named(names) => names
-            .iter()
-            .map(|name| if name == RUNTIME { runtime() } else { named(registry, name).map(Target::Model) })
-            .collect(),
-    }
-}
-
-fn named<'a>(registry: &'a Registry, name: &str) -> Result<&'a ModelEntry, FetchError> {
-    let by_role = || name.parse().ok().and_then(|role| registry.for_role(role));
-    registry.by_name(name).or_else(by_role).ok_or_else(|| {
-        let names = registry.models().iter().map(|entry| entry.name.clone());
-        let roles = registry.models().iter().filter_map(|entry| entry.role).map(|role| role.to_string());
-        FetchError::UnknownName { name: name.to_owned(), known: names.chain(roles).chain([RUNTIME.into()]).collect() }
-    })
 }
 
 /// Whether the entry's file is in the models directory and right.
@@ -360,7 +288,7 @@ impl<'a> Work<'a> {
         let step = self.step()?;
         let unpack = |members: &[&str]| {
             archive::unpack(&archive, source.package.index.archive_kind(), members, &step)
-                .map_err(|error| FetchError::Unpack { package: source.package.clone(), source: error })
+                .map_err(|error| FetchError::Unpack { package: Box::new(source.package.clone()), source: error })
         };
         let candidate = match &source.content {
             Content::File { member } => unpack(&[member.as_str()])?.remove(0),
@@ -393,11 +321,11 @@ impl<'a> Work<'a> {
         let path = self
             .clients
             .download(package, &step)
-            .map_err(|source| FetchError::Download { package: package.clone(), source })?;
+            .map_err(|source| FetchError::Download { package: Box::new(package.clone()), source })?;
         let failed = |source| FetchError::Io { path: path.clone(), source };
         let found = Sha256::of_file(&path, client::MAX_PACKAGE_BYTES).map_err(failed)?;
         if found != source.archive_sha256 {
-            let (package, expected) = (package.clone(), source.archive_sha256);
+            let (package, expected) = (Box::new(package.clone()), source.archive_sha256);
             return Err(FetchError::WrongArchive { package, expected, found });
         }
         let bytes = std::fs::metadata(&path).map_err(failed)?.len();

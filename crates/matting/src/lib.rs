@@ -26,6 +26,8 @@ mod pipeline;
 mod probe;
 pub mod registry;
 mod scaling;
+#[cfg(test)]
+mod test_runtime;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;

@@ -95,7 +95,7 @@ impl Clients {
         let failed = |source| ClientError::Io { program: program.clone(), source };
         fs::create_dir(&packages).map_err(failed)?;
         fs::create_dir(&scratch).map_err(failed)?;
-        let result = self.run(self.command(package, &packages), &program, dir);
+        let result = self.run(self.command(package, &packages, &scratch), &program, dir);
         if let Err(ClientError::Failed { .. }) = &result
             && !self.works(package)
         {
@@ -116,11 +116,13 @@ impl Clients {
         }
     }
 
-    fn command(&self, package: &Package, into: &Path) -> Command {
+    /// Neither client keeps a cache: what is fetched is fetched once, and a large package need not lie there twice.
+    fn command(&self, package: &Package, into: &Path, scratch: &Path) -> Command {
         let mut command = Command::new(self.program(package));
         match &package.index {
             PackageIndex::Npm => {
-                command.args(["pack", "--ignore-scripts", "--loglevel=error", "--pack-destination"]).arg(into);
+                command.args(["pack", "--ignore-scripts", "--loglevel=error", "--cache"]).arg(scratch);
+                command.arg("--pack-destination").arg(into);
                 command.arg(format!("{}@{}", package.name, package.version));
             }
             PackageIndex::Pypi { wheel } => {

@@ -2,13 +2,12 @@
 //!
 //! Invariant: whatever is wrong in any entry is collected, so that an operator sees all of it at once.
 
-use std::str::FromStr;
-
 use serde::Deserialize;
 
+use super::findings::{Findings, is_npm_name, is_plain_name, is_version};
 use super::{
-    Activation, ChannelOrder, Content, Family, InputSize, InputSpec, InstalledFile, Layout, ModelEntry, OutputSpec,
-    Package, PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
+    Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, ModelEntry, OutputSpec, Package,
+    PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
 };
 use crate::tfjs::Conversion;
 
@@ -111,7 +110,7 @@ pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError>
         raw.model.into_iter().enumerate().filter_map(|(index, value)| model(index, value, &mut problems)).collect();
     let runtimes: Vec<_> =
         raw.runtime.into_iter().enumerate().filter_map(|(index, value)| runtime(index, value, &mut problems)).collect();
-    find_clashes(&models, &runtimes, &mut problems);
+    problems.extend(clashes(&models, &runtimes));
     if problems.is_empty() {
         Ok(Registry { models, runtimes })
     } else {
@@ -119,9 +118,11 @@ pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError>
     }
 }
 
-fn find_clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry], problems: &mut Vec<Problem>) {
+/// What two entries cannot both have.
+pub(super) fn clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry]) -> Vec<Problem> {
+    let mut problems = Vec::new();
     for (index, entry) in models.iter().enumerate() {
-        let mut found = Findings { entry: format!("model {}", entry.name), problems };
+        let mut found = Findings { entry: format!("model {}", entry.name), problems: &mut problems };
         let before = &models[..index];
         if before.iter().any(|other| other.name == entry.name) {
             found.add("name", "is used twice");
@@ -136,91 +137,11 @@ fn find_clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry], problems: &mut
     }
     for (index, entry) in runtimes.iter().enumerate() {
         if runtimes[..index].iter().any(|other| other.os == entry.os && other.arch == entry.arch) {
-            Findings { entry: format!("runtime {}/{}", entry.os, entry.arch), problems }.add("", "is there twice");
+            let entry = format!("runtime {}/{}", entry.os, entry.arch);
+            Findings { entry, problems: &mut problems }.add("", "is there twice");
         }
     }
-}
-
-/// Collects the problems of one entry.
-struct Findings<'a> {
-    entry: String,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Findings<'_> {
-    fn add(&mut self, field: &str, what: impl Into<String>) {
-        self.problems.push(Problem { entry: self.entry.clone(), field: field.to_owned(), what: what.into() });
-    }
-
-    fn required<T>(&mut self, field: &str, value: Option<T>) -> Option<T> {
-        if value.is_none() {
-            self.add(field, "is missing");
-        }
-        value
-    }
-
-    /// A required text of at most 200 characters that `allowed` accepts.
-    fn text(&mut self, field: &str, value: Option<String>, rule: &str, allowed: fn(&str) -> bool) -> Option<String> {
-        let value = self.required(field, value)?;
-        if value.is_empty() || value.len() > 200 || !allowed(&value) {
-            self.add(field, format!("must be {rule}"));
-            return None;
-        }
-        Some(value)
-    }
-
-    fn name_of_tensor(&mut self, field: &str, value: Option<String>) -> Option<String> {
-        self.text(field, value, "the name of a tensor", |text| !text.chars().any(char::is_control))
-    }
-
-    /// A path inside an archive: compared as it is with the archive's own paths, never joined to a directory.
-    fn member(&mut self, field: &str, value: Option<String>) -> Option<String> {
-        self.text(field, value, "a path inside the archive", |text| {
-            !text.chars().any(char::is_control) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
-        })
-    }
-
-    fn parsed<T: FromStr>(&mut self, field: &str, value: Option<String>) -> Option<T>
-    where
-        T::Err: ToString,
-    {
-        let value = self.required(field, value)?;
-        value.parse().map_err(|error: T::Err| self.add(field, error.to_string())).ok()
-    }
-
-    fn one_of<T: Copy>(&mut self, field: &str, value: Option<&str>, words: &[(&str, T)]) -> Option<T> {
-        let value = self.required(field, value)?;
-        let found = words.iter().find(|(word, _)| *word == value).map(|(_, meaning)| *meaning);
-        if found.is_none() {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            self.add(field, format!("must be one of: {}", words.join(", ")));
-        }
-        found
-    }
-
-    fn file(&mut self, name: Option<String>, sha256: Option<String>) -> Option<InstalledFile> {
-        let name = self.text("file", name, "a plain file name that does not begin with a dot", is_plain_name);
-        let sha256 = self.parsed("sha256", sha256);
-        Some(InstalledFile { name: name?, sha256: sha256? })
-    }
-}
-
-/// Letters, digits, `-`, `_`, `.`, the first of them no `-` or `.`: no path, no hidden file, no option of a tool.
-fn is_plain_name(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-        && text.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.'))
-}
-
-fn is_version(text: &str) -> bool {
-    is_plain_name(text) && text.starts_with(|c: char| c.is_ascii_digit())
-}
-
-/// A package's name: never an address, a path or an option of the client that is asked for it.
-fn is_npm_name(text: &str) -> bool {
-    match text.strip_prefix('@') {
-        Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| is_plain_name(scope) && is_plain_name(name)),
-        None => is_plain_name(text),
-    }
+    problems
 }
 
 fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Option<ModelEntry> {

@@ -1,0 +1,79 @@
+//! Which entries of the registry are meant.
+
+use super::{FetchError, FetchEvent};
+use crate::registry::{InstalledFile, ModelEntry, Registry, RuntimeEntry, Source};
+
+/// The name by which ONNX Runtime is asked for.
+pub const RUNTIME: &str = "runtime";
+
+/// What is fetched or verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection<'a> {
+    /// The runtime and the models of the default set.
+    DefaultSet,
+    /// The runtime and every model.
+    All,
+    /// Models by name or by role, and `runtime`.
+    Named(&'a [String]),
+}
+
+/// One file of the registry.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Target<'a> {
+    Runtime(&'a RuntimeEntry),
+    Model(&'a ModelEntry),
+}
+
+impl<'a> Target<'a> {
+    pub(super) fn name(self) -> &'a str {
+        match self {
+            Self::Runtime(_) => RUNTIME,
+            Self::Model(entry) => &entry.name,
+        }
+    }
+
+    pub(super) fn file(self) -> &'a InstalledFile {
+        match self {
+            Self::Runtime(entry) => &entry.file,
+            Self::Model(entry) => &entry.file,
+        }
+    }
+
+    pub(super) fn source(self) -> Option<&'a Source> {
+        match self {
+            Self::Runtime(entry) => entry.source.as_ref(),
+            Self::Model(entry) => entry.source.as_ref(),
+        }
+    }
+
+    pub(super) fn terms(self) -> FetchEvent<'a> {
+        match self {
+            Self::Runtime(entry) => FetchEvent::Terms { name: RUNTIME, licence: &entry.licence, notice: None },
+            Self::Model(ModelEntry { name, licence, notice, .. }) => {
+                FetchEvent::Terms { name, licence, notice: notice.as_deref() }
+            }
+        }
+    }
+}
+
+pub(super) fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> Result<Vec<Target<'a>>, FetchError> {
+    let runtime = || registry.runtime().map(Target::Runtime).ok_or(FetchError::NoRuntime);
+    let models = |wanted: fn(&&ModelEntry) -> bool| registry.models().iter().filter(wanted).map(Target::Model);
+    match selection {
+        Selection::DefaultSet => Ok(std::iter::once(runtime()?).chain(models(|entry| entry.in_default_set)).collect()),
+        Selection::All => Ok(std::iter::once(runtime()?).chain(models(|_| true)).collect()),
+        Selection::Named(names) => names
+            .iter()
+            .map(|name| if name == RUNTIME { runtime() } else { named(registry, name).map(Target::Model) })
+            .collect(),
+    }
+}
+
+fn named<'a>(registry: &'a Registry, name: &str) -> Result<&'a ModelEntry, FetchError> {
+    let by_role = || name.parse().ok().and_then(|role| registry.for_role(role));
+    registry.by_name(name).or_else(by_role).ok_or_else(|| {
+        let names = registry.models().iter().map(|entry| entry.name.clone());
+        let roles = registry.models().iter().filter_map(|entry| entry.role).map(|role| role.to_string());
+        FetchError::UnknownName { name: name.to_owned(), known: names.chain(roles).chain([RUNTIME.into()]).collect() }
+    })
+}
