@@ -321,6 +321,7 @@ fn tls_fault(err: &rustls::Error) -> TlsFault {
             TlsFault::WrongName
         }
         rustls::Error::InvalidCertificate(_) => TlsFault::Untrusted,
+        #[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of another crate; the rest needs no word")]
         _ => TlsFault::Handshake,
     }
 }
