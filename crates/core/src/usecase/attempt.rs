@@ -165,7 +165,10 @@ impl AttemptCalls {
                 tracing::warn!(job.id = %before.id, attempt = %attempt, reason = %reason, detail = %clipped(detail), "attempt failed");
                 let transition =
                     lifecycle::apply(&before.state, Command::Fail { attempt, reason: *reason }).map_err(refused)?;
-                Ok((context.change(before, transition, idle), reason.as_str().to_owned()))
+                let last = reason.retryable() && transition.next.status().is_terminal();
+                let finished = if last { self.finished_before(context, before, attempt).await? } else { None };
+                let change = finished.unwrap_or_else(|| context.change(before, transition, idle));
+                Ok((change, reason.as_str().to_owned()))
             }
             ReportRequest::Abandoned { detail } => {
                 tracing::info!(job.id = %before.id, attempt = %attempt, detail = %clipped(detail), "attempt abandoned");
@@ -173,6 +176,22 @@ impl AttemptCalls {
                 Ok((context.change(before, transition, idle), "abandoned".to_owned()))
             }
         }
+    }
+
+    /// The last attempt failed, but one before it had written its manifest, too late to say so: finished work is
+    /// not thrown away.
+    async fn finished_before(
+        &self,
+        context: &Context<'_>,
+        before: &JobRecord,
+        attempt: Attempt,
+    ) -> Result<Option<Change>, CallError> {
+        let Some(run) = before.state.run else { return Ok(None) };
+        let Some(found) = finished::find(&*self.objects, before, run).await? else { return Ok(None) };
+        let complete = Command::Complete { attempt, charge: found.charge };
+        let transition = lifecycle::apply(&before.state, complete)
+            .map_err(|refused| CallError::from_lifecycle(refused, context.now))?;
+        Ok(Some(context.change(before, transition, |job| found.record_on(job))))
     }
 
     /// Fails the job for a reason found by the control plane itself.
