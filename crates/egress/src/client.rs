@@ -312,6 +312,7 @@ fn io_fault(err: &io::Error) -> Option<EgressError> {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "an open enum of another crate: all the rest is one word to us")]
 fn tls_fault(err: &rustls::Error) -> TlsFault {
     use rustls::CertificateError as Cert;
     match err {

@@ -244,7 +244,7 @@ async fn a_reply_of_ten_gigabytes_is_cut_at_the_byte_cap() {
     assert_eq!(post(&receiver.egress(), &receiver.url()).await.unwrap().status, 200);
     // The receiver is hung up on: its next write fails, and it stops.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while sent.load(Ordering::SeqCst) % 65536 == 0 {
+    while sent.load(Ordering::SeqCst).is_multiple_of(65536) {
         assert!(Instant::now() < deadline, "still connected");
         tokio::task::yield_now().await;
     }

@@ -106,6 +106,8 @@ pub async fn drain(deliver: &Deliver, budget: Duration) -> Result<Delivered, Sto
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     /// G-24, TD-5.
@@ -135,5 +137,50 @@ mod tests {
     fn an_exception_that_cannot_be_read_stops_the_start() {
         let refused = EgressSender::new(&["http://127.0.0.1".to_owned()]);
         assert!(matches!(refused, Err(SetupError::Exception(_))));
+    }
+
+    /// TD-4, TD-5: the whole way out, over a real socket.
+    #[tokio::test]
+    async fn a_sender_reaches_its_exceptions_and_nothing_else_on_this_machine() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let receiver = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"{\"a\":1}") {
+                request.push(stream.read_u8().await.unwrap());
+            }
+            let reply = b"HTTP/1.1 503 Later\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(reply).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let request = |url: String| WebhookRequest {
+            url,
+            headers: vec![("content-type", "application/json".to_owned()), ("webhook-id", "evt_1".to_owned())],
+            body: bytes::Bytes::from_static(b"{\"a\":1}"),
+        };
+        let policy = |exceptions: &[String]| Policy {
+            allow_http: false,
+            allow_addresses_dangerous: exceptions.iter().map(|text| text.parse().unwrap()).collect(),
+        };
+        let sender = |exceptions: &[String]| {
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+            let tls = tls.unwrap().with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth();
+            let resolver = Arc::new(rotoless_egress::SystemResolver);
+            EgressSender::over(Egress::with(policy(exceptions), Limits::default(), resolver, tls))
+        };
+        let url = format!("http://{address}/hook?secret=1");
+        let refused = sender(&[]).send(request(url.clone())).await;
+        assert_eq!(refused, SendOutcome::NotSent("address not allowed"));
+        let allowed = sender(&[address.to_string()]);
+        assert_eq!(
+            allowed.send(request(url.clone())).await,
+            SendOutcome::Answered { status: 503, retry_after: Some(7) }
+        );
+        let received = receiver.await.unwrap();
+        assert!(received.contains("webhook-id: evt_1\r\n"), "{received}");
+        // Nobody listens there any more.
+        assert_eq!(allowed.send(request(url)).await, SendOutcome::NotSent("connection refused"));
     }
 }

@@ -1,5 +1,6 @@
 //! Claim: one attempt at a time, numbered; finished work is adopted, not done again.
 
+use rotoless_contract::manifest::Manifest;
 use rotoless_contract::worker::{FailureReason, Refusal, ReportRequest};
 use rotoless_contract::{JobStatus, Run};
 use rotoless_core::lifecycle::Phase;
@@ -37,7 +38,9 @@ async fn of_two_claims_at_the_same_instant_one_gets_the_lease() {
     let world = World::new();
     let id = world.created().await;
     let (quicker, job) = (world.clone(), id.clone());
-    world.store.intrude(async move { drop(quicker.claimed(&job).await) });
+    world.store.intrude(async move {
+        let _ = quicker.claimed(&job).await;
+    });
     assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
     assert_eq!(world.job(&id).state.attempts, 1);
 }
@@ -112,7 +115,8 @@ async fn a_manifest_is_not_adopted_from_under_a_live_lease() {
 /// G-15, TR-9.
 #[tokio::test]
 async fn a_manifest_that_lies_is_not_adopted() {
-    let lies: [(&str, fn(&mut rotoless_contract::manifest::Manifest)); 7] = [
+    type Lie = fn(&mut Manifest);
+    let lies: [(&str, Lie); 7] = [
         ("version", |m| m.v = 2),
         ("run", |m| m.run = Run::new(7).unwrap()),
         ("attempt", |m| m.attempt = m.attempt.next()),

@@ -200,7 +200,9 @@ async fn a_heartbeat_between_sending_and_recording_is_not_lost_and_neither_is_th
     let (quicker, beat) = (world.clone(), claim.clone());
     world.store.intrude(async move {
         let (world, claim) = (quicker.clone(), beat);
-        quicker.store.intrude(async move { drop(world.heartbeat(&claim, 45, 90).await.unwrap()) });
+        quicker.store.intrude(async move {
+            let _ = world.heartbeat(&claim, 45, 90).await.unwrap();
+        });
     });
     assert_eq!(deliver.tick().await.unwrap().sent, 1);
     assert_eq!(world.job(&id).state.progress, 47);

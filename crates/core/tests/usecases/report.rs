@@ -58,7 +58,9 @@ async fn two_equal_reports_at_the_same_instant_are_charged_once() {
     let claim = world.claimed(&id).await;
     let digest = world.finish_work(&claim);
     let quicker = (world.clone(), claim.clone(), digest.clone());
-    world.store.intrude(async move { drop(quicker.0.report_completed(&quicker.1, &quicker.2).await.unwrap()) });
+    world.store.intrude(async move {
+        let _ = quicker.0.report_completed(&quicker.1, &quicker.2).await.unwrap();
+    });
     assert_eq!(world.report_completed(&claim, &digest).await.unwrap().status, JobStatus::Completed);
     assert_eq!(world.balance().used, PRICE);
 }
@@ -249,7 +251,9 @@ async fn a_completion_that_is_quicker_than_the_cancel_wins() {
     let claim = world.claimed(&id).await;
     let digest = world.finish_work(&claim);
     let quicker = world.clone();
-    world.store.intrude(async move { drop(quicker.report_completed(&claim, &digest).await.unwrap()) });
+    world.store.intrude(async move {
+        let _ = quicker.report_completed(&claim, &digest).await.unwrap();
+    });
     let cancelled = world.canceller().cancel(&world.client, &id).await;
     assert!(matches!(cancelled, Err(CancelError::Completed)), "{cancelled:?}");
     assert_eq!((world.job(&id).state.status(), world.balance().used), (JobStatus::Completed, PRICE));

@@ -178,7 +178,9 @@ async fn a_heartbeat_that_is_quicker_than_the_sweep_saves_its_lease() {
     let claim = world.claimed(&id).await;
     world.pass_lease();
     let (quicker, beat) = (world.clone(), claim.clone());
-    world.store.intrude(async move { drop(quicker.heartbeat(&beat, 1, 2).await.unwrap()) });
+    world.store.intrude(async move {
+        let _ = quicker.heartbeat(&beat, 1, 2).await.unwrap();
+    });
     assert_eq!(world.sweep().await.lapsed, 0);
     assert!(!world.heartbeat(&claim, 2, 2).await.unwrap().cancel);
 }
