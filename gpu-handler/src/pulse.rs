@@ -112,6 +112,11 @@ impl Schedule {
         Self { next: began + every, every, retry: timing.retry_first, backoff: None }
     }
 
+    fn sooner(&mut self, began: Instant, at_most: Duration) {
+        self.every = self.every.min(at_most);
+        self.next = began + self.every;
+    }
+
     fn renewed(&mut self, at: Instant) {
         self.backoff = None;
         self.next = at + self.every;
@@ -160,7 +165,9 @@ impl Kept {
 
 impl<'a> Beat<'a> {
     fn new(control: Control, queue: Queue, kept: &'a Kept) -> Self {
-        let lease = Schedule::new(kept.claimed, kept.lease, &kept.timing);
+        let mut lease = Schedule::new(kept.claimed, kept.lease, &kept.timing);
+        // Heartbeats also carry progress, which clients watch.
+        lease.sooner(kept.claimed, kept.timing.heartbeat);
         let visibility = Schedule::new(kept.received, kept.timing.visibility, &kept.timing);
         Self { control, queue, kept, lease, visibility }
     }

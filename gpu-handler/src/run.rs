@@ -80,7 +80,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
-    let timing = Timing { visibility: config.visibility, ..Timing::default() };
+    let timing = Timing { visibility: config.visibility, heartbeat: config.heartbeat, ..Timing::default() };
     let work_dir = WorkDir::open(&config.work_dir)?;
     let engine = {
         let config = config.clone();

@@ -145,6 +145,8 @@ fn worker_command(
         ("THREADS", args.threads.to_string()),
         ("WORKER_ID", "local".to_owned()),
         ("VISIBILITY_SECONDS", LEASE_SECONDS.to_string()),
+        // Here a heartbeat costs nothing, and somebody watches the progress.
+        ("HEARTBEAT_SECONDS", "1".to_owned()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
