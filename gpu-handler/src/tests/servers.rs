@@ -75,6 +75,7 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
     let request: ClaimRequest = serde_json::from_slice(&body).unwrap();
     assert_eq!(secrecy::ExposeSecret::expose_secret(&request.claim_token), CLAIM_TOKEN);
     world.log.add(Event::Claim);
+    world.change(|shared| shared.late_claims += u32::from(Instant::now() >= shared.visible_at));
     let twist = world.twisted(On::Claim);
     if let Some(response) = plain(twist) {
         return response;

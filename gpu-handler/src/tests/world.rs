@@ -107,6 +107,8 @@ pub(super) struct Shared {
     pub(super) manifest: Option<Bytes>,
     twists: VecDeque<(On, Twist)>,
     pub(super) refused_signatures: u32,
+    /// Claims that came when their message was visible again.
+    pub(super) late_claims: u32,
     pub(super) lease_seconds: u32,
     pub(super) deadline_seconds: u32,
     /// A change to this many seconds is an extension.
@@ -140,6 +142,7 @@ impl World {
             manifest: None,
             twists: VecDeque::new(),
             refused_signatures: 0,
+            late_claims: 0,
             lease_seconds: 60,
             deadline_seconds: 600,
             visibility_seconds: 60,
