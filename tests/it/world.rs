@@ -175,8 +175,10 @@ impl World {
         let mut service = self.service.take().unwrap();
         service.kill().unwrap();
         service.wait().unwrap();
-        processes::eventually("the end of every process", limit, || processes::of_session(session).is_empty().then_some(()))
-            .await;
+        processes::eventually("the end of every process", limit, || {
+            processes::of_session(session).is_empty().then_some(())
+        })
+        .await;
     }
 
     /// Ctrl-C. Gives the exit status and how long it took.
