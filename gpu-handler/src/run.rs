@@ -125,7 +125,7 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
         match engine.check_model(*model) {
             Ok(()) => installed += 1,
             Err(error) => {
-                tracing::warn!(model = model.as_str(), error = shown(&error), "model is not there");
+                tracing::info!(model = model.as_str(), error = shown(&error), "model is not there");
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Golden wire forms: every file in `events/` that is ours is read and written back exactly. Changing one of them
 //! changes a protocol that an older worker or client may speak: it needs a version note.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Debug;
 
 use rotoless_contract::ErrorEnvelope;
