@@ -32,10 +32,12 @@ mod transaction;
 pub use accounts::LedgerRow;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use rotoless_core::ports::StoreError;
+use tokio::sync::Semaphore;
 
 use crate::config::Names;
 use crate::error::{Effect, classify};
@@ -48,7 +50,14 @@ type Item = HashMap<String, AttributeValue>;
 pub struct Store {
     client: Client,
     names: Names,
+    /// Transactions on their way, of this process. Without a bound two hundred at once on a slow store (the embedded
+    /// one writes one by one) each wait there longer than their time-out, are given up and sent again while the
+    /// first is still in line, and none ever ends: measured. A Lambda sandbox never has more than one.
+    in_flight: Arc<Semaphore>,
 }
+
+/// Transactions of one process on their way at once: a store that needs 180 ms for each still answers in time.
+const IN_FLIGHT: usize = 16;
 
 /// The only shard of the indexes by due time: a thousand changes a second are far away.
 const DUE_SHARD: &str = "0";
@@ -57,7 +66,7 @@ impl Store {
     /// The tables of these names. `client` must not retry by itself.
     #[must_use]
     pub fn new(client: Client, names: Names) -> Self {
-        Self { client, names }
+        Self { client, names, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) }
     }
 
     /// One item, as last committed.

@@ -100,24 +100,31 @@ impl UploadSink for S3Objects {
 }
 
 /// A multipart upload that is aborted when dropped before it is complete.
-struct Multipart<'a> {
-    objects: &'a S3Objects,
-    key: &'a str,
+struct Multipart {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+    key: String,
     upload_id: String,
     complete: bool,
 }
 
-impl<'a> Multipart<'a> {
-    async fn begin(objects: &'a S3Objects, key: &'a str, content_type: &str) -> Result<Self, StoreError> {
-        let create = objects.client.create_multipart_upload().bucket(&objects.bucket).key(key);
-        let reply = create.content_type(content_type).send().await.map_err(|e| classify(e, Effect::Change).error)?;
-        let upload_id = reply.upload_id.ok_or_else(|| StoreError::Unavailable(NoUploadId.into()))?;
-        Ok(Self { objects, key, upload_id, complete: false })
+impl Multipart {
+    /// Begins it on a task of its own: if the caller is dropped before S3 answers, the answer is dropped there, and
+    /// with it the upload. Otherwise nobody would know its id.
+    async fn begin(objects: &S3Objects, key: &str, content_type: &str) -> Result<Self, StoreError> {
+        let (client, bucket, key) = (objects.client.clone(), objects.bucket.clone(), key.to_owned());
+        let create = client.create_multipart_upload().bucket(&bucket).key(&key).content_type(content_type);
+        let begun = tokio::spawn(async move {
+            let reply = create.send().await.map_err(|e| classify(e, Effect::Change).error)?;
+            let upload_id = reply.upload_id.ok_or_else(|| StoreError::Unavailable(NoUploadId.into()))?;
+            Ok(Self { client, bucket, key, upload_id, complete: false })
+        });
+        begun.await.map_err(|e| StoreError::Unavailable(e.into()))?
     }
 
     async fn put(&self, number: usize, part: Bytes) -> Result<CompletedPart, StoreError> {
         let number = i32::try_from(number).map_err(|e| StoreError::Rejected(e.into()))?;
-        let upload = self.objects.client.upload_part().bucket(&self.objects.bucket).key(self.key);
+        let upload = self.client.upload_part().bucket(&self.bucket).key(&self.key);
         let reply = upload
             .upload_id(&self.upload_id)
             .part_number(number)
@@ -135,7 +142,7 @@ impl<'a> Multipart<'a> {
 
     async fn complete(mut self, parts: Vec<CompletedPart>) -> Result<(), StoreError> {
         let all = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
-        let complete = self.objects.client.complete_multipart_upload().bucket(&self.objects.bucket).key(self.key);
+        let complete = self.client.complete_multipart_upload().bucket(&self.bucket).key(&self.key);
         complete
             .upload_id(&self.upload_id)
             .multipart_upload(all)
@@ -147,15 +154,15 @@ impl<'a> Multipart<'a> {
     }
 }
 
-impl Drop for Multipart<'_> {
+impl Drop for Multipart {
     fn drop(&mut self) {
         if self.complete {
             return;
         }
         // The sender may be gone and this very future with it, so nobody waits for the abort.
         let Ok(runtime) = Handle::try_current() else { return };
-        let abort = self.objects.client.abort_multipart_upload().bucket(&self.objects.bucket);
-        let abort = abort.key(self.key).upload_id(&self.upload_id);
+        let abort = self.client.abort_multipart_upload().bucket(&self.bucket).key(&self.key);
+        let abort = abort.upload_id(&self.upload_id);
         runtime.spawn(async move {
             if let Err(e) = abort.send().await {
                 tracing::warn!(error = %classify(e, Effect::Change).error, "an unfinished upload was not aborted");

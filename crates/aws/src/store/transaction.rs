@@ -3,6 +3,8 @@
 //! Invariants: every try carries the same token, so DynamoDB applies it once within ten minutes; every item it puts
 //! carries the token as `commit_id`, so that a refusal after a lost reply can be told from our own success for ever.
 
+use std::time::Duration;
+
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{BuildError, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -68,6 +70,22 @@ impl Condition {
 #[error("transaction cancelled: {0:?}")]
 struct Cancelled(Vec<(Role, String)>);
 
+/// The store is slower than what this process asks of it.
+#[derive(Debug, thiserror::Error)]
+#[error("too many transactions of this process are on their way")]
+struct TooManyInFlight;
+
+/// How long a try waits for its turn.
+const LONGEST_QUEUE: Duration = Duration::from_secs(2);
+
+/// Why a try did not succeed.
+enum Outcome {
+    /// A condition did not hold: another try would not help.
+    Refused(CommitError),
+    /// It did not come to that.
+    Failed(Failure),
+}
+
 impl Transaction {
     pub(super) fn begin() -> Self {
         let commit_id = SystemEntropy.id_bits().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -127,19 +145,12 @@ impl Transaction {
         let mut tries = Tries::begin();
         let mut maybe_applied = false;
         loop {
-            let sent = store
-                .client
-                .transact_write_items()
-                .client_request_token(&self.commit_id)
-                .set_transact_items(Some(self.items.clone()))
-                .send()
-                .await;
-            let Err(failure) = sent else { return Ok(()) };
-            let failure = match self.judge(failure) {
-                Ok(failure) => failure,
+            let failure = match self.send(store).await {
+                Ok(()) => return Ok(()),
+                Err(Outcome::Failed(failure)) => failure,
                 // After a lost reply "refused" may mean that our own first try is what stands in the way.
-                Err(_) if maybe_applied && self.is_applied(store).await? => return Ok(()),
-                Err(refused) => return Err(refused),
+                Err(Outcome::Refused(_)) if maybe_applied && self.is_applied(store).await? => return Ok(()),
+                Err(Outcome::Refused(refused)) => return Err(refused),
             };
             maybe_applied |= failure.maybe_applied;
             if tries.again(&failure.error).await {
@@ -155,17 +166,33 @@ impl Transaction {
         }
     }
 
-    /// `Err` where the transaction was refused, `Ok` where it failed and another try may do better.
-    fn judge(&self, failure: SdkError<TransactWriteItemsError, HttpResponse>) -> Result<Failure, CommitError> {
+    /// One try.
+    async fn send(&self, store: &Store) -> Result<(), Outcome> {
+        let turn = tokio::time::timeout(LONGEST_QUEUE, store.in_flight.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            let error = StoreError::Throttled(TooManyInFlight.into());
+            return Err(Outcome::Failed(Failure { error, maybe_applied: false }));
+        };
+        let sent = store
+            .client
+            .transact_write_items()
+            .client_request_token(&self.commit_id)
+            .set_transact_items(Some(self.items.clone()))
+            .send()
+            .await;
+        sent.map(|_| ()).map_err(|failure| self.judge(failure))
+    }
+
+    fn judge(&self, failure: SdkError<TransactWriteItemsError, HttpResponse>) -> Outcome {
         match failure.as_service_error() {
             Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
                 self.cancelled(cancelled.cancellation_reasons())
             }
-            Some(_) | None => Ok(classify(failure, Effect::Change)),
+            Some(_) | None => Outcome::Failed(classify(failure, Effect::Change)),
         }
     }
 
-    fn cancelled(&self, reasons: &[CancellationReason]) -> Result<Failure, CommitError> {
+    fn cancelled(&self, reasons: &[CancellationReason]) -> Outcome {
         let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
         let codes: Vec<(Role, String)> =
             self.roles.iter().copied().zip(reasons.iter().map(code)).filter(|(_, code)| code != "None").collect();
@@ -174,20 +201,20 @@ impl Transaction {
         };
         let seen = |wanted: &[&str]| codes.iter().any(|(_, code)| wanted.contains(&code.as_str()));
         if refused(|role| role == Role::Judged || role == Role::Delivery) {
-            return Err(CommitError::Stale);
+            return Outcome::Refused(CommitError::Stale);
         }
         if refused(|role| role == Role::Promise) {
-            return Err(CommitError::KeyTaken);
+            return Outcome::Refused(CommitError::KeyTaken);
         }
         if refused(|role| role == Role::Ledger) {
-            return Err(CommitError::AlreadyInLedger);
+            return Outcome::Refused(CommitError::AlreadyInLedger);
         }
         let uncovered = codes.iter().find_map(|(role, code)| match role {
             Role::Balance(movement) if code == "ConditionalCheckFailed" => Some(*movement),
             Role::Balance(_) | Role::Judged | Role::Delivery | Role::Promise | Role::Ledger | Role::Attempt => None,
         });
         if let Some(movement) = uncovered {
-            return Err(not_covered(movement, Cancelled(codes)));
+            return Outcome::Refused(not_covered(movement, Cancelled(codes)));
         }
         let conflict = seen(&["TransactionConflict"]);
         let throttled = seen(&["ThrottlingError", "ProvisionedThroughputExceeded"]);
@@ -197,7 +224,7 @@ impl Transaction {
             (false, true) => StoreError::Throttled(source),
             (false, false) => StoreError::Rejected(source),
         };
-        Ok(Failure { error, maybe_applied: false })
+        Outcome::Failed(Failure { error, maybe_applied: false })
     }
 
     /// Whether any item carries our mark: then all did.

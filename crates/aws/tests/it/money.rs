@@ -1,5 +1,7 @@
 //! Credits: never created, never lost, never below zero, whoever runs at once.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use rotoless_aws::Store;
 use rotoless_contract::{ClientId, MilliCredits, Run};
@@ -46,7 +48,10 @@ async fn assert_ledger_sums_up(store: &Store, client: &ClientId) {
 async fn held_at_last(store: &Store, job: JobRecord) -> Result<(), CommitError> {
     loop {
         match store.commit(with_hold(job.clone())).await {
-            Err(CommitError::Store(failure)) if failure.retry() == Retry::Backoff => {}
+            // What `Retry-After` asks of a client, in little.
+            Err(CommitError::Store(failure)) if failure.retry() == Retry::Backoff => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             // Not even the version before ours exists, so what stands there is ours.
             Err(CommitError::Stale) => return Ok(()),
             settled => return settled,

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
     ScalarAttributeType,
@@ -256,9 +258,17 @@ async fn create(dynamodb: &aws_sdk_dynamodb::Client, table: &TableSpec) {
         .set_attribute_definitions(Some(attributes.collect()))
         .set_key_schema(Some(schema(&table.key)))
         .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes))
+        // A Java machine that has just started is slower than any DynamoDB.
+        .customize()
+        .config_override(aws_sdk_dynamodb::config::Builder::new().timeout_config(patience()))
         .send()
         .await
         .unwrap();
+}
+
+fn patience() -> TimeoutConfig {
+    let minute = Duration::from_secs(60);
+    TimeoutConfig::builder().operation_attempt_timeout(minute).operation_timeout(minute).build()
 }
 
 fn schema(key: &KeySpec) -> Vec<KeySchemaElement> {
