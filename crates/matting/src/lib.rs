@@ -25,9 +25,9 @@ pub mod onnx_writer;
 mod pipeline;
 mod probe;
 pub mod registry;
+mod scaling;
 #[cfg(test)]
 mod test_runtime;
-mod scaling;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;

@@ -54,6 +54,10 @@ pub(crate) fn content_length(headers: &HeaderMap) -> Option<u64> {
 impl JsonBytes {
     /// The body as `T`.
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        // An array would be read as the fields of a struct in their order.
+        if self.0.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first != b'{') {
+            return Err(ApiError::invalid("The body must be a JSON object"));
+        }
         serde_json::from_slice(&self.0).map_err(|err| unreadable(&err))
     }
 
@@ -67,11 +71,9 @@ impl JsonBytes {
         if self.0.iter().all(u8::is_ascii_whitespace) {
             return Ok(JobRequest::default());
         }
-        // An array would be read as fields in the order of the struct.
-        let fields: Map<String, Value> = self.parse()?;
-        serde_json::from_slice(&self.0).map_err(|err| match field_at_fault(fields) {
-            Some(param) => unreadable(&err).with_param(param),
-            None => unreadable(&err),
+        self.parse().map_err(|err| match self.parse().ok().and_then(field_at_fault) {
+            Some(param) => err.with_param(param),
+            None => err,
         })
     }
 }

@@ -12,6 +12,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use rotoless_contract::api::{PresignReply, PresignRequest};
 use rotoless_contract::{ClientId, UploadId};
+use rotoless_core::header::FileType;
 use rotoless_core::ports::PutTerms;
 use rotoless_core::source::{upload_key, upload_url};
 
@@ -21,7 +22,7 @@ use crate::App;
 use crate::auth::{Client, Given, single};
 use crate::envelope::ApiError;
 use crate::extract::JsonBytes;
-use crate::file_type::FileType;
+use crate::file_type::announced;
 
 pub(crate) const PATH: &str = "/v1/uploads";
 /// Greatest background image in bytes.
@@ -48,7 +49,7 @@ async fn upload(State(app): State<App>, Client(client): Client, request: Request
 }
 
 async fn presign(app: &App, client: &ClientId, request: &PresignRequest) -> Answer<PresignReply> {
-    let Some(file_type) = FileType::announced(&request.content_type, &request.filename) else {
+    let Some(file_type) = announced(&request.content_type, &request.filename) else {
         return Err(invalid_file_type().with_param("content_type"));
     };
     if request.size == 0 {

@@ -13,16 +13,15 @@ use rotoless_api::{ApiState, Dependencies, HealthProbe, router};
 use rotoless_aws::config::StaticCredentials;
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
-use rotoless_aws::{AwsClients, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
+use rotoless_aws::{AwsClients, Endpoints, HeaderProbe, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
 use rotoless_contract::manifest::{Manifest, manifest_key, output_key};
 use rotoless_contract::media::{InputInfo, OutputInfo};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{ClaimReply, ClaimRequest, ReportRequest};
 use rotoless_contract::{JobId, JobStatus};
-use rotoless_core::header::{Container, Header, HeaderError};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Jobs as _, Objects as _, SourceProbe, SourceProbeError, UploadSink as _};
+use rotoless_core::ports::{Jobs as _, UploadSink as _};
 use rotoless_core::usecase::{AttemptCalls, Cancel, Claims, Submit};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -45,21 +44,6 @@ pub(crate) struct World {
     attempts: AttemptCalls,
     _embedded: Embedded,
     _dir: tempfile::TempDir,
-}
-
-/// An early probe that knows MP4 by its first bytes and takes all of it for 3 s long.
-struct FirstBytes(Arc<S3Objects>);
-
-#[async_trait]
-impl SourceProbe for FirstBytes {
-    async fn read_header(&self, key: &str, _: u64) -> Result<Header, SourceProbeError> {
-        match self.0.read(key, 0, 8).await?.as_deref() {
-            Some([_, _, _, _, b'f', b't', b'y', b'p']) => {
-                Ok(Header { container: Container::Mp4, duration_ms: Some(3000), width: None, height: None })
-            }
-            Some(_) | None => Err(HeaderError::NotVideo.into()),
-        }
-    }
 }
 
 struct AllWell;
@@ -90,7 +74,7 @@ impl World {
             jobs: store.clone(),
             promises: store.clone(),
             objects: objects.clone(),
-            probe: Arc::new(FirstBytes(objects.clone())),
+            probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
             queue: queue.clone(),
             waker: Arc::new(InProcessWaker),
             clock: clock.clone(),

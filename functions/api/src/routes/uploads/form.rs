@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use rotoless_contract::api::UploadReply;
 use rotoless_contract::{ClientId, UploadId};
+use rotoless_core::header::sniff;
 use rotoless_core::ports::{AdapterError, UploadError};
 use rotoless_core::source::{upload_key, upload_url};
 
@@ -18,7 +19,7 @@ use super::{greatest, invalid_file_type, too_large};
 use crate::App;
 use crate::envelope::ApiError;
 use crate::extract::content_length;
-use crate::file_type::{SNIFF_BYTES, sniff};
+use crate::file_type::SNIFF_BYTES;
 use crate::intake::{Bounds, Fault, Gauge, bounded, discard};
 use crate::routes::Answer;
 
@@ -35,12 +36,13 @@ pub(super) async fn receive(app: &App, client: &ClientId, request: Request) -> A
     let (parts, body) = request.into_parts();
     let most = app.max_multipart_bytes.min(app.policy.limits.max_bytes);
     let bytes = most.saturating_add(AROUND_THE_FILE);
-    if content_length(&parts.headers).is_some_and(|length| length > bytes) {
+    if let Some(length) = content_length(&parts.headers).filter(|length| *length > bytes) {
         // Who expects to be told first has not sent the body yet.
         if !parts.headers.contains_key(header::EXPECT) {
             discard(&mut body.into_data_stream()).await;
         }
-        return Err(over(app));
+        let everywhere = length > app.policy.limits.max_bytes.saturating_add(AROUND_THE_FILE);
+        return Err(if everywhere { too_large().with_param("file") } else { over(app) });
     }
     let (stream, gauge) = bounded(body, Bounds { bytes, time: TIME });
     let request = Request::from_parts(parts, Body::from_stream(stream));
