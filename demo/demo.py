@@ -104,8 +104,8 @@ def preview(clip, result, job):
     width, height = job["output"]["width"], job["output"]["height"]
     checker = "geq=lum='if(mod(floor(X/16)+floor(Y/16),2),170,230)':cb=128:cr=128"
     graph = (
-        f"[0:v]scale={width}:{height},format=rgb24[input];"
-        "[1:v]format=rgba,split[a][b];"
+        f"[0:v]setpts=PTS-STARTPTS,scale={width}:{height},format=rgb24[input];"
+        "[1:v]setpts=PTS-STARTPTS,format=rgba,split[a][b];"
         "[a]alphaextract,format=rgb24[matte];"
         f"color=s={width}x{height}:d=1,{checker},format=rgb24[checker];"
         "[checker][b]overlay=format=rgb,format=rgb24[composite];"

@@ -105,9 +105,10 @@ impl Attempt<'_> {
         }
         let source = self.dir.join("source");
         let outcome = self.live.unless_stopped(self.transfer.download(&self.claim.input, &source)).await?;
-        outcome.map_err(|error| match error {
-            TransferError::NotFound => Ended::failed(FailureReason::SourceMissing, &error),
-            error => Ended::failed(FailureReason::InternalError, &error),
+        outcome.map_err(|error| {
+            let gone = matches!(error, TransferError::NotFound);
+            let reason = if gone { FailureReason::SourceMissing } else { FailureReason::InternalError };
+            Ended::failed(reason, &error)
         })?;
         Ok(source)
     }
@@ -126,7 +127,7 @@ impl Attempt<'_> {
             CallError::InsufficientCredits => Ended::JobOver,
             CallError::Refused { refusal, .. } => refused(refusal),
             error @ (CallError::Rejected { .. } | CallError::Unavailable { .. }) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "measurement was not accepted");
+                tracing::error!(error = shown(&error), "measurement was not accepted");
                 Ended::Unheard
             }
         })
@@ -150,9 +151,10 @@ impl Attempt<'_> {
         self.live.enter(Stage::Upload);
         let verified = Verified { size_bytes: finished.output.size_bytes, sha256: &finished.output.sha256 };
         let outcome = self.live.unless_stopped(self.transfer.upload(&self.claim.output, output, &verified)).await?;
-        outcome.map_err(|error| match error {
-            TransferError::Altered => Ended::failed(FailureReason::VerificationFailed, &error),
-            error => Ended::failed(FailureReason::InternalError, &error),
+        outcome.map_err(|error| {
+            let altered = matches!(error, TransferError::Altered);
+            let reason = if altered { FailureReason::VerificationFailed } else { FailureReason::InternalError };
+            Ended::failed(reason, &error)
         })
     }
 

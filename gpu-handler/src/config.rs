@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     key("THREADS", Some("0"), "Threads of the model; 0: as many as the machine or its cgroup has cores."),
     key("WORKER_ID", Some(""), "Name of this worker in logs, 1 to 128 characters; without it one is made."),
     key("VISIBILITY_SECONDS", Some("120"), "How long a message stays invisible unless extended, 6 to 43200 s."),
+    key("HEARTBEAT_SECONDS", Some("40"), "Greatest time between two heartbeats, which carry progress, 1 to 3600 s."),
     key("DIE_WITH_PARENT", Some(""), "Pid of the process whose death is ours too, however it dies."),
     key("ALLOW_HTTP_LOOPBACK", Some("false"), "Allows plain http, to loopback addresses only."),
 ];
@@ -80,6 +81,8 @@ pub struct Config {
     pub worker_id: String,
     /// How long a message stays invisible unless extended.
     pub visibility: Duration,
+    /// Greatest time between two heartbeats.
+    pub heartbeat: Duration,
     /// Pid of the process whose death is ours too.
     pub die_with_parent: Option<u32>,
     /// Whether plain http to loopback is allowed.
@@ -140,10 +143,11 @@ impl Config {
         let ffmpeg_path = read.optional("FFMPEG_PATH").or_else(|| read.optional("PATH"));
         let threads = read.parsed("THREADS");
         let worker_id = read.worker_id();
-        let visibility = read.visibility();
+        let visibility = read.seconds("VISIBILITY_SECONDS", 6, 43_200);
+        let heartbeat = read.seconds("HEARTBEAT_SECONDS", 1, 3600);
         let die_with_parent = read.optional("DIE_WITH_PARENT").and_then(|_| read.parsed("DIE_WITH_PARENT"));
         let problems = read.problems;
-        match (queue_url, control_url, fleet_key, region, models_dir, work_dir, threads, visibility) {
+        match (queue_url, control_url, fleet_key, region, models_dir, work_dir, threads, visibility, heartbeat) {
             (
                 Some(queue_url),
                 Some(control_url),
@@ -153,6 +157,7 @@ impl Config {
                 Some(work_dir),
                 Some(threads),
                 Some(visibility),
+                Some(heartbeat),
             ) if problems.is_empty() => Ok(Self {
                 queue_url,
                 control_url,
@@ -166,6 +171,7 @@ impl Config {
                 threads,
                 worker_id,
                 visibility,
+                heartbeat,
                 die_with_parent,
                 allow_http_loopback,
             }),
@@ -269,10 +275,10 @@ impl Reader<'_> {
         id
     }
 
-    fn visibility(&mut self) -> Option<Duration> {
-        let seconds: u64 = self.parsed("VISIBILITY_SECONDS")?;
-        if !(6..=43_200).contains(&seconds) {
-            self.problem("VISIBILITY_SECONDS", "is not between 6 and 43200");
+    fn seconds(&mut self, name: &'static str, least: u64, most: u64) -> Option<Duration> {
+        let seconds: u64 = self.parsed(name)?;
+        if !(least..=most).contains(&seconds) {
+            self.problem(name, &format!("is not between {least} and {most}"));
             return None;
         }
         Some(Duration::from_secs(seconds))

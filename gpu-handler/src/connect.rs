@@ -24,6 +24,6 @@ impl Connect {
 
     /// A new client of the queue.
     pub(crate) fn queue(&self, timing: &Timing) -> Queue {
-        Queue::new(&self.queue, self.clock.clone(), timing)
+        Queue::new(&self.queue, &self.clock, timing)
     }
 }

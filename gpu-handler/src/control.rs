@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::detail::shown;
 use crate::timing::Timing;
 
 /// Why a call had no success.
@@ -113,7 +114,7 @@ impl Control {
             if Instant::now() + wait >= deadline() {
                 return Err(error);
             }
-            tracing::debug!(error = &error as &dyn std::error::Error, "control plane unavailable, trying again");
+            tracing::debug!(error = shown(&error), "control plane unavailable, trying again");
             tokio::time::sleep(wait).await;
         }
     }

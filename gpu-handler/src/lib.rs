@@ -27,6 +27,8 @@ mod pulse;
 mod queue;
 mod run;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timing;
 mod transfer;
 

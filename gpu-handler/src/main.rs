@@ -12,14 +12,14 @@ async fn main() -> ExitCode {
     let config = match Config::from_env() {
         Ok(config) => config,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "worker cannot start");
+            tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "worker cannot start");
             return ExitCode::FAILURE;
         }
     };
     match run(config).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "worker ends");
+            tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "worker ends");
             // Not by returning: an engine that hangs would keep the process.
             std::process::exit(1)
         }

@@ -128,9 +128,8 @@ impl WorkDir {
         let failed = |source| WorkDirError::NotWritable { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
         let file = File::create(path.join("lock")).map_err(failed)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-            Errno::EWOULDBLOCK => WorkDirError::InUse(path.to_owned()),
-            errno => failed(errno.into()),
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK { WorkDirError::InUse(path.to_owned()) } else { failed(errno.into()) }
         })?;
         for entry in fs::read_dir(path).map_err(failed)? {
             let entry = entry.map_err(failed)?;

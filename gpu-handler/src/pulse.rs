@@ -15,10 +15,15 @@ use tokio::sync::{oneshot, watch};
 use crate::backoff::Backoff;
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
+use crate::detail::shown;
 use crate::live::{Live, Progress, StopCause};
 use crate::process::Shutdown;
 use crate::queue::{Queue, QueueError, Receipt};
 use crate::timing::Timing;
+
+/// How long a call in flight is waited for at the end: its answer matters to nobody any more, but an extension that
+/// overtakes the release of a message would hide it for longer.
+const IN_FLIGHT_GRACE: Duration = Duration::from_secs(2);
 
 /// A running heartbeat.
 pub(crate) struct Pulse {
@@ -54,9 +59,15 @@ impl Pulse {
         std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 match connect.control(&kept.timing) {
-                    Ok(control) => Beat::new(control, connect.queue(&kept.timing), kept).run(finished).await,
+                    Ok(control) => {
+                        let beat = Beat::new(control, connect.queue(&kept.timing), &kept);
+                        tokio::select! {
+                            () = watch_clocks(&kept) => {}
+                            () = beat.run(finished) => {}
+                        }
+                    }
                     // The lease runs out by itself, and the attempt with it.
-                    Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
+                    Err(error) => tracing::error!(error = shown(&error), "no heartbeat"),
                 }
             });
             // Nobody listens any more when the session was dropped.
@@ -65,7 +76,7 @@ impl Pulse {
         Ok(Self { finish, ended })
     }
 
-    /// Stops it and waits until a call in flight has ended.
+    /// Stops it; a call in flight is waited for, but not for long.
     pub(crate) async fn stop(self) {
         self.finish.send_replace(true);
         // An error says that the thread is gone, which is what was asked for.
@@ -73,10 +84,16 @@ impl Pulse {
     }
 }
 
-struct Beat {
+async fn asked_and_waited(mut finished: watch::Receiver<bool>, grace: Duration) {
+    // An error says that the session is gone, which asks for the same.
+    let _ = finished.wait_for(|finished| *finished).await;
+    tokio::time::sleep(grace).await;
+}
+
+struct Beat<'a> {
     control: Control,
     queue: Queue,
-    kept: Kept,
+    kept: &'a Kept,
     lease: Schedule,
     visibility: Schedule,
 }
@@ -95,6 +112,11 @@ impl Schedule {
         Self { next: began + every, every, retry: timing.retry_first, backoff: None }
     }
 
+    fn sooner(&mut self, began: Instant, at_most: Duration) {
+        self.every = self.every.min(at_most);
+        self.next = began + self.every;
+    }
+
     fn renewed(&mut self, at: Instant) {
         self.backoff = None;
         self.next = at + self.every;
@@ -108,53 +130,67 @@ impl Schedule {
     }
 }
 
-impl Beat {
-    fn new(control: Control, queue: Queue, kept: Kept) -> Self {
-        let lease = Schedule::new(kept.claimed, kept.lease, &kept.timing);
+/// Looks at the attempt's clocks at every tick, also while a call hangs. Never ends.
+async fn watch_clocks(kept: &Kept) {
+    loop {
+        if let Some(cause) = kept.judge(Instant::now()) {
+            kept.live.stop(cause);
+        }
+        tokio::time::sleep(kept.timing.tick).await;
+    }
+}
+
+impl Kept {
+    fn judge(&self, now: Instant) -> Option<StopCause> {
+        let progress = self.live.now_at();
+        if now >= self.live.lease_end() {
+            return Some(StopCause::LeaseLost);
+        }
+        if now >= self.deadline {
+            return Some(StopCause::Deadline);
+        }
+        if progress.stage == Stage::Matte && now.saturating_duration_since(progress.moved) >= self.timing.stalled {
+            return Some(StopCause::Stalled);
+        }
+        let asked = self.shutdown.since()?;
+        let may_finish = match progress.stage {
+            Stage::Download | Stage::Probe => false,
+            Stage::Matte => progress.remaining(now).is_some_and(|left| left <= self.timing.finish_within),
+            Stage::Verify | Stage::Upload => true,
+        };
+        let in_time = now.saturating_duration_since(asked) < self.timing.finish_cap;
+        (!may_finish || !in_time).then_some(StopCause::Shutdown)
+    }
+}
+
+impl<'a> Beat<'a> {
+    fn new(control: Control, queue: Queue, kept: &'a Kept) -> Self {
+        let mut lease = Schedule::new(kept.claimed, kept.lease, &kept.timing);
+        // Heartbeats also carry progress, which clients watch.
+        lease.sooner(kept.claimed, kept.timing.heartbeat);
         let visibility = Schedule::new(kept.received, kept.timing.visibility, &kept.timing);
         Self { control, queue, kept, lease, visibility }
     }
 
+    /// Renews until told to finish, or until there is nothing to keep any more.
     async fn run(mut self, mut finished: watch::Receiver<bool>) {
-        loop {
-            let now = Instant::now();
-            if let Some(cause) = self.judge(now) {
-                self.kept.live.stop(cause);
+        while !self.kept.live.cause().is_some_and(StopCause::is_quiet) && !*finished.borrow() {
+            tokio::select! {
+                biased;
+                () = self.renew_what_is_due() => {}
+                () = asked_and_waited(finished.clone(), IN_FLIGHT_GRACE) => return,
             }
-            if self.kept.live.cause().is_some_and(StopCause::is_quiet) || *finished.borrow() {
-                return;
-            }
-            self.renew_what_is_due(now).await;
             let next = self.lease.next.min(self.visibility.next).min(Instant::now() + self.kept.timing.tick);
             tokio::select! {
-                // The session is gone: so is whoever could use what is kept.
+                // Also when the session is gone, and with it whoever could use what is kept.
                 _ = finished.changed() => return,
                 () = tokio::time::sleep_until(next.into()) => {}
             }
         }
     }
 
-    /// The attempt's clocks.
-    fn judge(&self, now: Instant) -> Option<StopCause> {
-        let progress = self.kept.live.now_at();
-        let timing = &self.kept.timing;
-        if now >= self.kept.deadline {
-            return Some(StopCause::Deadline);
-        }
-        if progress.stage == Stage::Matte && now.saturating_duration_since(progress.moved) >= timing.stalled {
-            return Some(StopCause::Stalled);
-        }
-        let asked = self.kept.shutdown.since()?;
-        let may_finish = match progress.stage {
-            Stage::Download | Stage::Probe => false,
-            Stage::Matte => progress.remaining(now).is_some_and(|left| left <= timing.finish_within),
-            Stage::Verify | Stage::Upload => true,
-        };
-        let in_time = now.saturating_duration_since(asked) < timing.finish_cap;
-        (!may_finish || !in_time).then_some(StopCause::Shutdown)
-    }
-
-    async fn renew_what_is_due(&mut self, now: Instant) {
+    async fn renew_what_is_due(&mut self) {
+        let now = Instant::now();
         let (lease_due, visibility_due) = (now >= self.lease.next, now >= self.visibility.next);
         let lease = async {
             if lease_due {
@@ -209,7 +245,7 @@ impl Beat {
             Err(
                 error @ (CallError::Unavailable { .. } | CallError::Rejected { .. } | CallError::InsufficientCredits),
             ) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "heartbeat failed");
+                tracing::warn!(error = shown(&error), "heartbeat failed");
                 self.lease.failed();
             }
         }

@@ -76,7 +76,6 @@ pub(crate) struct QueueSettings {
 pub(crate) struct Queue {
     client: Client,
     url: String,
-    clock: Clock,
     visibility: Duration,
     retry_first: Duration,
     retry_cap: Duration,
@@ -84,12 +83,13 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A client of its own: threads that must not wait for one another do not share connections.
-    pub(crate) fn new(settings: &QueueSettings, clock: Clock, timing: &Timing) -> Self {
+    pub(crate) fn new(settings: &QueueSettings, clock: &Clock, timing: &Timing) -> Self {
         let mut config = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(settings.region.clone()))
             .http_client(http_client())
-            .time_source(clock.clone())
+            // The SDK learns from each answer how wrong it is: after the first refusal it signs with the server's.
+            .time_source(clock.host())
             .retry_config(RetryConfig::disabled())
             .timeout_config(
                 TimeoutConfig::builder()
@@ -101,7 +101,6 @@ impl Queue {
         Self {
             client: Client::from_conf(config.build()),
             url: settings.url.clone(),
-            clock,
             visibility: timing.visibility,
             retry_first: timing.retry_first,
             retry_cap: timing.retry_cap,
@@ -110,19 +109,14 @@ impl Queue {
 
     /// Waits at most `wait` for a message.
     pub(crate) async fn receive(&self, wait: Duration) -> Result<Option<Received>, QueueError> {
-        let request = || {
-            self.client
-                .receive_message()
-                .queue_url(&self.url)
-                .max_number_of_messages(1)
-                .wait_time_seconds(whole_seconds(wait))
-                .visibility_timeout(whole_seconds(self.visibility))
-                .send()
-        };
-        let mut output = request().await;
-        if output.as_ref().is_err_and(|error| self.learn_time(error)) {
-            output = request().await;
-        }
+        let request = self
+            .client
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(1)
+            .wait_time_seconds(whole_seconds(wait))
+            .visibility_timeout(whole_seconds(self.visibility));
+        let output = request.send().await;
         let message = output.map_err(classify)?.messages.unwrap_or_default().pop();
         Ok(message.and_then(|message| {
             let receipt = Receipt(message.receipt_handle?);
@@ -145,19 +139,13 @@ impl Queue {
     }
 
     async fn set_visibility(&self, receipt: &Receipt, timeout: Duration) -> Result<(), QueueError> {
-        let request = || {
-            self.client
-                .change_message_visibility()
-                .queue_url(&self.url)
-                .receipt_handle(&receipt.0)
-                .visibility_timeout(whole_seconds(timeout))
-                .send()
-        };
-        let mut output = request().await;
-        if output.as_ref().is_err_and(|error| self.learn_time(error)) {
-            output = request().await;
-        }
-        output.map(drop).map_err(classify)
+        let request = self
+            .client
+            .change_message_visibility()
+            .queue_url(&self.url)
+            .receipt_handle(&receipt.0)
+            .visibility_timeout(whole_seconds(timeout));
+        request.send().await.map(drop).map_err(classify)
     }
 
     /// Deletes the message, with a few tries: if all fail it is delivered again and the claim finds the job ended.
@@ -170,7 +158,6 @@ impl Queue {
                 Ok(_) => return Ok(()),
                 Err(error) => error,
             };
-            self.learn_time(&error);
             let error = classify(error);
             tries += 1;
             if matches!(error, QueueError::StaleReceipt) || tries >= 4 {
@@ -178,12 +165,6 @@ impl Queue {
             }
             tokio::time::sleep(backoff.wait(None)).await;
         }
-    }
-
-    /// A request signed at the wrong time is refused like any wrong signature; the refusal carries the right time.
-    fn learn_time<E>(&self, error: &SdkError<E, HttpResponse>) -> bool {
-        let date = error.raw_response().and_then(|response| response.headers().get("date"));
-        date.is_some_and(|date| self.clock.learn(date))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedCredentialsProvider;
@@ -17,6 +17,7 @@ use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
+use crate::detail::shown;
 use crate::engine::RealEngine;
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
@@ -70,6 +71,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     net::install_tls();
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
+    tracing::debug!(?config, "worker starts");
     let worker = prepare(config, shutdown).await?;
     tracing::info!(worker.id = worker.worker_id, provider = worker.provider, "worker is ready");
     let outcome = serve(&worker).await;
@@ -78,7 +80,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
-    let timing = Timing { visibility: config.visibility, ..Timing::default() };
+    let timing = Timing { visibility: config.visibility, heartbeat: config.heartbeat, ..Timing::default() };
     let work_dir = WorkDir::open(&config.work_dir)?;
     let engine = {
         let config = config.clone();
@@ -123,7 +125,7 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
         match engine.check_model(*model) {
             Ok(()) => installed += 1,
             Err(error) => {
-                tracing::warn!(model = model.as_str(), error = &error as &dyn std::error::Error, "model is not there");
+                tracing::warn!(model = model.as_str(), error = shown(&error), "model is not there");
             }
         }
     }
@@ -148,21 +150,25 @@ pub(crate) async fn serve(worker: &Worker) -> Result<(), RunError> {
     let fresh = || Backoff::new(Duration::from_secs(1), worker.timing.session_retry_cap);
     let mut backoff = fresh();
     while worker.shutdown.since().is_none() {
-        match worker.session().await {
-            Ok(SessionEnd::Idle | SessionEnd::Passed | SessionEnd::Handled { .. }) => backoff = fresh(),
-            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
-            Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
-                let wait = backoff.wait(None);
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-                    "session failed"
-                );
-                tokio::select! {
-                    () = worker.shutdown.requested() => {}
-                    () = tokio::time::sleep(wait) => {}
+        let began = Instant::now();
+        let pause = match worker.session().await {
+            Ok(end) => {
+                backoff = fresh();
+                if end == SessionEnd::Idle {
+                    worker.timing.idle_floor.saturating_sub(began.elapsed())
+                } else {
+                    Duration::ZERO
                 }
             }
+            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
+            Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
+                tracing::warn!(error = shown(&error), "session failed");
+                backoff.wait(None)
+            }
+        };
+        tokio::select! {
+            () = worker.shutdown.requested() => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     Ok(())

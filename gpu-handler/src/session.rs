@@ -20,7 +20,7 @@ use secrecy::SecretString;
 use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
-use crate::detail::harmless;
+use crate::detail::{harmless, shown};
 use crate::live::{Live, StopCause};
 use crate::matting::Matting;
 use crate::process::{Shutdown, WorkDir};
@@ -97,11 +97,7 @@ impl Worker {
             Ok(message) => message,
             Err(error) => {
                 // Left for the dead letter queue: a newer worker may understand it, and people should see it.
-                tracing::error!(
-                    message.id = received.id,
-                    error = &error as &dyn std::error::Error,
-                    "message cannot be understood"
-                );
+                tracing::error!(message.id = received.id, error = shown(&error), "message cannot be understood");
                 return Ok(SessionEnd::Passed);
             }
         };
@@ -121,8 +117,9 @@ impl Worker {
             provider: self.provider.clone(),
         };
         // Nobody extends the message yet: a claim must be answered while it is still ours.
-        let visible_again = received_at + self.timing.visibility;
-        let deadline = || if self.shutdown.since().is_some() { received_at } else { visible_again - self.timing.call };
+        let Timing { visibility, call, .. } = self.timing;
+        let last_try = received_at + (visibility - call.min(visibility / 2));
+        let deadline = || if self.shutdown.since().is_some() { received_at } else { last_try };
         self.control.call_until(&self.fleet_key, &claim_path(&message.job_id), &request, deadline).await
     }
 
@@ -209,7 +206,7 @@ impl Worker {
         };
         let outcome = AssertUnwindSafe(attempt.work()).catch_unwind().await;
         if let Err(error) = dir.close() {
-            tracing::warn!(error = &error as &dyn std::error::Error, "temporary files are left");
+            tracing::warn!(error = shown(&error), "temporary files are left");
         }
         outcome.unwrap_or_else(|_| {
             Err(Ended::Failed { reason: FailureReason::InternalError, detail: "the worker panicked".to_owned() })
@@ -286,7 +283,7 @@ impl Worker {
             Err(
                 error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. }),
             ) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "report had no success");
+                tracing::error!(error = shown(&error), "report had no success");
                 Then::Leave
             }
         }
@@ -304,7 +301,7 @@ impl Worker {
             // It comes again, and the claim tells what to do with it.
             Err(error) => tracing::warn!(
                 message.id = received.id,
-                error = &error as &dyn std::error::Error,
+                error = shown(&error),
                 "message was neither deleted nor released"
             ),
         }

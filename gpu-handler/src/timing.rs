@@ -9,6 +9,8 @@ pub(crate) struct Timing {
     pub(crate) receive_wait: Duration,
     /// How long a message stays invisible after it was received or extended.
     pub(crate) visibility: Duration,
+    /// Greatest time between two heartbeats; a lease that needs them sooner has them sooner.
+    pub(crate) heartbeat: Duration,
     /// One call to the control plane or to SQS, long polls excepted.
     pub(crate) call: Duration,
     /// First wait before a call is repeated.
@@ -35,6 +37,8 @@ pub(crate) struct Timing {
     pub(crate) least_rate: u64,
     /// Tries of one transfer.
     pub(crate) transfer_tries: u32,
+    /// An empty session lasts at least this long, also when the queue does not wait for a message.
+    pub(crate) idle_floor: Duration,
     /// Greatest wait between two sessions that failed.
     pub(crate) session_retry_cap: Duration,
 }
@@ -44,6 +48,7 @@ impl Default for Timing {
         Self {
             receive_wait: Duration::from_secs(20),
             visibility: Duration::from_secs(120),
+            heartbeat: Duration::from_secs(40),
             call: Duration::from_secs(10),
             retry_first: Duration::from_millis(250),
             retry_cap: Duration::from_secs(10),
@@ -57,6 +62,7 @@ impl Default for Timing {
             rate_window: Duration::from_secs(30),
             least_rate: 16 * 1024,
             transfer_tries: 4,
+            idle_floor: Duration::from_secs(1),
             session_retry_cap: Duration::from_secs(30),
         }
     }

@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::io::ReaderStream;
 
 use crate::backoff::Backoff;
+use crate::detail::shown;
 use crate::net::{PlainHttp, UrlError};
 use crate::timing::Timing;
 
@@ -270,7 +271,7 @@ impl Tries {
         if self.left == 0 || !error.passes() {
             return Err(error);
         }
-        tracing::debug!(error = &error as &dyn std::error::Error, "transfer failed, trying again");
+        tracing::debug!(error = shown(&error), "transfer failed, trying again");
         tokio::time::sleep(self.backoff.wait(None)).await;
         Ok(())
     }

@@ -9,13 +9,13 @@ use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
 #[command(name = "rotoless", version, max_term_width = 110)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run the whole service on this machine
     Up(UpArgs),
     /// Remove the background of one file, without a service
@@ -42,92 +42,92 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct ModelsDir {
+pub(crate) struct ModelsDir {
     /// Where weights and ONNX Runtime are [default: ./models if there is one, else the user's data directory]
     #[arg(long, value_name = "DIR", env = "ROTOLESS_MODELS")]
-    pub models: Option<PathBuf>,
+    pub(crate) models: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
-pub struct DataDir {
+pub(crate) struct DataDir {
     /// Where the service keeps everything
     #[arg(long, value_name = "D", env = "ROTOLESS_DATA_DIR", default_value = "rotoless-data")]
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub struct UpArgs {
+pub(crate) struct UpArgs {
     #[command(flatten)]
-    pub data_dir: DataDir,
+    pub(crate) data_dir: DataDir,
     /// Public port; 0 lets the system choose
     #[arg(long, value_name = "P", default_value_t = 8080)]
-    pub port: u16,
+    pub(crate) port: u16,
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
-    pub bind: IpAddr,
+    pub(crate) bind: IpAddr,
     /// URL under which clients reach the service [default: http://ADDRESS:P]
     #[arg(long, value_name = "URL")]
-    pub public_url: Option<url::Url>,
+    pub(crate) public_url: Option<url::Url>,
     /// Turns the admin routes on
     #[arg(long, value_name = "T", env = "ROTOLESS_ADMIN_TOKEN", hide_env_values = true)]
-    pub admin_token: Option<String>,
+    pub(crate) admin_token: Option<String>,
     #[command(flatten)]
-    pub models: ModelsDir,
+    pub(crate) models: ModelsDir,
     /// Start no worker: jobs stay pending until one connects
     #[arg(long)]
-    pub no_worker: bool,
+    pub(crate) no_worker: bool,
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     /// Let webhooks reach this HOST:PORT although it is not public; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
-    pub allow_egress_dangerous: Vec<String>,
+    pub(crate) allow_egress_dangerous: Vec<String>,
 }
 
 #[derive(Debug, Args)]
-pub struct RemoveArgs {
+pub(crate) struct RemoveArgs {
     /// The video
-    pub input: PathBuf,
+    pub(crate) input: PathBuf,
     /// Where the result goes
     #[arg(short, long, value_name = "OUTPUT")]
-    pub output: PathBuf,
+    pub(crate) output: PathBuf,
     /// original, light, pro or human
     #[arg(long, value_name = "M", default_value = "human")]
-    pub model: Model,
+    pub(crate) model: Model,
     /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
     #[arg(long, value_name = "F")]
-    pub format: Option<OutputFormat>,
+    pub(crate) format: Option<OutputFormat>,
     /// transparent, green, white, black, blue, blur, #RRGGBB, or the URL of a picture
     #[arg(long, value_name = "B")]
-    pub background: Option<String>,
+    pub(crate) background: Option<String>,
     /// Subjects in words, for `pro`
     #[arg(long, value_name = "TEXT")]
-    pub prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     #[command(flatten)]
-    pub models: ModelsDir,
+    pub(crate) models: ModelsDir,
 }
 
 /// Where the running service is, and who asks.
 #[derive(Debug, Args)]
-pub struct Remote {
+pub(crate) struct Remote {
     #[command(flatten)]
-    pub data_dir: DataDir,
+    pub(crate) data_dir: DataDir,
     /// The service's URL [default: the one running on the data directory]
     #[arg(long, value_name = "URL", env = "ROTOLESS_URL")]
-    pub url: Option<url::Url>,
+    pub(crate) url: Option<url::Url>,
     /// API key [default: the data directory's first key]
     #[arg(long, value_name = "KEY", env = "ROTOLESS_API_KEY", hide_env_values = true)]
-    pub api_key: Option<String>,
+    pub(crate) api_key: Option<String>,
     /// Admin token of the service
     #[arg(long, value_name = "T", env = "ROTOLESS_ADMIN_TOKEN", hide_env_values = true)]
-    pub admin_token: Option<String>,
+    pub(crate) admin_token: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum KeysCommand {
+pub(crate) enum KeysCommand {
     /// Make a key; it is shown once
     Create {
         /// Whose key
@@ -163,7 +163,7 @@ pub enum KeysCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum CreditsCommand {
+pub(crate) enum CreditsCommand {
     /// Grant credits to a client
     Grant {
         /// To whom
@@ -185,7 +185,7 @@ pub enum CreditsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum JobsCommand {
+pub(crate) enum JobsCommand {
     /// List the newest jobs
     List {
         /// At most this many
@@ -215,7 +215,7 @@ pub enum JobsCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ModelsCommand {
+pub(crate) enum ModelsCommand {
     /// List the models of the registry and which are installed
     List {
         #[command(flatten)]
@@ -239,29 +239,29 @@ pub enum ModelsCommand {
 }
 
 #[derive(Debug, Args)]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     #[command(flatten)]
-    pub data_dir: DataDir,
+    pub(crate) data_dir: DataDir,
     #[command(flatten)]
-    pub models: ModelsDir,
+    pub(crate) models: ModelsDir,
 }
 
 #[derive(Debug, Args)]
-pub struct BenchArgs {
+pub(crate) struct BenchArgs {
     /// The clip
     #[arg(long, value_name = "FILE")]
-    pub clip: PathBuf,
+    pub(crate) clip: PathBuf,
     /// The model
     #[arg(long, value_name = "M", default_value = "human")]
-    pub model: Model,
+    pub(crate) model: Model,
     /// Write the figures there as JSON
     #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
+    pub(crate) json: Option<PathBuf>,
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
-    pub threads: usize,
+    pub(crate) threads: usize,
     #[command(flatten)]
-    pub models: ModelsDir,
+    pub(crate) models: ModelsDir,
 }
 
 fn credits(text: &str) -> Result<Credits, String> {

@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-pub async fn keys(command: KeysCommand) -> Result<()> {
+pub(crate) async fn keys(command: KeysCommand) -> Result<()> {
     let (path, remote, body) = match command {
         KeysCommand::Create { client_id, note, credits, remote } => {
             let body = serde_json::to_value(CreateKeyRequest { client_id, note, credits })?;
@@ -108,7 +108,7 @@ pub async fn keys(command: KeysCommand) -> Result<()> {
     print(&Client::new(remote)?.call(method, path, Credential::AdminToken, body).await?)
 }
 
-pub async fn credits(command: CreditsCommand) -> Result<()> {
+pub(crate) async fn credits(command: CreditsCommand) -> Result<()> {
     let answer = match command {
         CreditsCommand::Grant { client_id, credits, grant_id, remote } => {
             let body = serde_json::to_value(GrantRequest { client_id, credits, grant_id, note: None })?;
@@ -121,7 +121,7 @@ pub async fn credits(command: CreditsCommand) -> Result<()> {
     print(&answer)
 }
 
-pub async fn jobs(command: JobsCommand) -> Result<()> {
+pub(crate) async fn jobs(command: JobsCommand) -> Result<()> {
     match command {
         JobsCommand::List { limit, remote } => {
             let path = format!("/v1/jobs?limit={limit}");

@@ -18,7 +18,7 @@ enum Finding {
     Missing(String),
 }
 
-pub fn run(args: &DoctorArgs) -> Result<()> {
+pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     let models = models_dir(&args.models);
     let mut findings = Vec::new();
     let tools = check_tools(&mut findings);

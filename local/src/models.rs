@@ -13,7 +13,7 @@ use crate::cli::{ModelsCommand, ModelsDir};
 const RUNTIME: &str = "runtime";
 
 /// The models directory: as given, else `./models` where there is one, else the user's data directory.
-pub fn models_dir(given: &ModelsDir) -> PathBuf {
+pub(crate) fn models_dir(given: &ModelsDir) -> PathBuf {
     if let Some(dir) = &given.models {
         return dir.clone();
     }
@@ -26,7 +26,7 @@ pub fn models_dir(given: &ModelsDir) -> PathBuf {
     }
 }
 
-pub fn run(command: ModelsCommand) -> Result<()> {
+pub(crate) fn run(command: ModelsCommand) -> Result<()> {
     match command {
         ModelsCommand::List { models } => list(&models_dir(&models)),
         ModelsCommand::Fetch { names, models, quiet } => fetch(&models_dir(&models), names, quiet),

@@ -19,7 +19,7 @@ use crate::models::models_dir;
 const LIMITS: MediaLimits =
     MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
 
-pub fn run(args: &RemoveArgs) -> Result<()> {
+pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
     let spec = spec(args)?;
     let engine = open_engine(&models_dir(&args.models), args.threads)?;
     engine.check_model(spec.model)?;
@@ -64,7 +64,7 @@ pub fn run(args: &RemoveArgs) -> Result<()> {
 }
 
 /// The engine over what this machine has.
-pub fn open_engine(models: &Path, threads: usize) -> Result<Engine> {
+pub(crate) fn open_engine(models: &Path, threads: usize) -> Result<Engine> {
     let tools = Tools::find(std::env::var_os("PATH").as_deref()).context("run `rotoless doctor`")?;
     Engine::open(EngineConfig { models_dir: models.to_owned(), tools, threads })
         .context("run `rotoless models fetch`, or `rotoless doctor` to see what is missing")

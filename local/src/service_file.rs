@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Serialize, Deserialize)]
-pub struct ServiceFile {
-    pub url: String,
+pub(crate) struct ServiceFile {
+    pub(crate) url: String,
 }
 
 fn path(data_dir: &Path) -> PathBuf {
@@ -16,16 +16,16 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 impl ServiceFile {
-    pub fn write(&self, data_dir: &Path) -> Result<()> {
+    pub(crate) fn write(&self, data_dir: &Path) -> Result<()> {
         let path = path(data_dir);
         fs::write(&path, serde_json::to_vec(self)?).with_context(|| format!("cannot write {}", path.display()))
     }
 
-    pub fn read(data_dir: &Path) -> Option<Self> {
+    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path(data_dir)).ok()?).ok()
     }
 
-    pub fn remove(data_dir: &Path) {
+    pub(crate) fn remove(data_dir: &Path) {
         // Gone already is as good.
         let _ = fs::remove_file(path(data_dir));
     }

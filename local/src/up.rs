@@ -11,7 +11,7 @@
 mod assembly;
 mod first_key;
 mod loops;
-pub mod secrets;
+pub(crate) mod secrets;
 mod serve;
 mod worker;
 
@@ -37,7 +37,7 @@ use crate::service_file::ServiceFile;
 const LEASE_SECONDS: u32 = 30;
 
 /// Runs until SIGINT or SIGTERM.
-pub async fn run(args: UpArgs) -> Result<()> {
+pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let data_dir = prepare(&args.data_dir.data_dir)?;
     let secrets = Secrets::open(&data_dir, &SystemEntropy)?;
     let listener = TcpListener::bind(SocketAddr::new(args.bind, args.port))
@@ -145,6 +145,8 @@ fn worker_command(
         ("THREADS", args.threads.to_string()),
         ("WORKER_ID", "local".to_owned()),
         ("VISIBILITY_SECONDS", LEASE_SECONDS.to_string()),
+        // Here a heartbeat costs nothing, and somebody watches the progress.
+        ("HEARTBEAT_SECONDS", "1".to_owned()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
         ("PATH", crate::environment("PATH").unwrap_or_default()),

@@ -2,3 +2,5 @@
 
 mod architecture;
 mod aws_conformance;
+mod journey;
+mod world;

@@ -48,7 +48,8 @@ where
         SdkError::DispatchFailure(_) => Kind::NoAnswer,
         // Credentials are fetched while a request is constructed: they may be there the next time.
         SdkError::ConstructionFailure(_) if is_credentials(&failure) => Kind::NotSent,
-        // Also the variants that the SDK may yet add: `SdkError` is not ours to close.
+        SdkError::ConstructionFailure(_) => Kind::Rejected,
+        // The variants that the SDK may yet add: `SdkError` is not ours to close.
         _ => Kind::Rejected,
     };
     answer.failure(Box::new(failure), effect)

@@ -20,6 +20,8 @@ mod accounts;
 mod codec;
 mod commit;
 mod deliveries;
+#[cfg(test)]
+mod golden;
 mod jobs;
 mod keys;
 mod list;

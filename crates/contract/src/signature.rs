@@ -109,10 +109,14 @@ pub fn sign_webhook(secret: &SecretString, timestamp: &str, body: &[u8]) -> Stri
 
 /// The value of Standard Webhooks' `webhook-signature`: `v1,` and the base64 HMAC-SHA256 of
 /// `<id>.<unix seconds>.<raw body>`. <https://www.standardwebhooks.com>
+///
+/// As its libraries do, what follows `whsec_` is read as base64: 64 hex digits are the base64 of 48 bytes.
 #[must_use]
 pub fn sign_standard_webhook(secret: &SecretString, id: &DeliveryId, unix_seconds: i64, body: &[u8]) -> String {
     let head = format!("{id}.{unix_seconds}.");
-    let mac = hmac(secret.expose_secret().as_bytes(), &[head.as_bytes(), body]);
+    let text = secret.expose_secret();
+    let key = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text));
+    let mac = hmac(key.as_deref().unwrap_or(text.as_bytes()), &[head.as_bytes(), body]);
     format!("v1,{}", STANDARD.encode(mac))
 }
 

@@ -131,9 +131,27 @@ impl OutputFormat {
     }
 }
 
-/// A colour, 8 bits a channel, full range, BT.709 primaries.
+/// A colour, 8 bits a channel, full range, BT.709 primaries. On the wire `#RRGGBB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Rgb(pub [u8; 3]);
+
+impl From<Rgb> for String {
+    fn from(Rgb([r, g, b]): Rgb) -> Self {
+        format!("#{r:02X}{g:02X}{b:02X}")
+    }
+}
+
+impl TryFrom<String> for Rgb {
+    type Error = UnknownName;
+
+    fn try_from(text: String) -> Result<Self, UnknownName> {
+        let mut rgb = [0; 3];
+        let digits = text.strip_prefix('#').unwrap_or_default();
+        hex::decode_to_slice(digits, &mut rgb).map_err(|_| UnknownName { allowed: "#RRGGBB".to_owned() })?;
+        Ok(Self(rgb))
+    }
+}
 
 /// How a background picture is fitted to the canvas.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -156,10 +156,11 @@ impl Sparse {
     /// Reads the header by ranged requests; returns it and how many there were.
     fn header(&self) -> (Result<Header, HeaderError>, usize) {
         let mut requests = 0;
-        let reader = BlockReader::new(self.len, |start, len| {
+        let fetch = |start, len| {
             requests += 1;
             Ok(Bytes::from(self.read(start, len)))
-        });
+        };
+        let reader = BlockReader::new(fetch, self.len);
         let header = read_header(reader, self.len);
         (header, requests)
     }
@@ -222,7 +223,7 @@ fn too_many_fragments_leave_the_length_unknown() {
 
 #[test]
 fn a_failed_read_is_not_a_verdict_on_the_file() {
-    let reader = BlockReader::new(1_000_000, |_, _| Err(io::ErrorKind::TimedOut.into()));
+    let reader = BlockReader::new(|_, _| Err(io::ErrorKind::TimedOut.into()), 1_000_000);
     let error = read_header(reader, 1_000_000).unwrap_err();
     assert!(matches!(error, HeaderError::Io(error) if error.kind() == io::ErrorKind::TimedOut));
 }
@@ -231,12 +232,13 @@ fn a_failed_read_is_not_a_verdict_on_the_file() {
 fn a_block_reader_reads_what_a_file_reads_and_fetches_each_block_once() {
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n * 7 / 3) as u8).collect();
     let mut fetches = Vec::new();
-    let mut reader = BlockReader::new(bytes.len() as u64, |start, len| {
+    let fetch = |start, len| {
         fetches.push(start);
         let (start, len) = (start as usize, len as usize);
         // More than was asked for, as a careless server answers.
         Ok(Bytes::copy_from_slice(&bytes[start..(start + len + 10).min(bytes.len())]))
-    });
+    };
+    let mut reader = BlockReader::new(fetch, bytes.len() as u64);
     let mut plain = Cursor::new(&bytes);
     for to in [SeekFrom::Start(65_530), SeekFrom::Current(-20), SeekFrom::End(-5), SeekFrom::Start(0), SeekFrom::End(9)]
     {

@@ -90,12 +90,19 @@ impl Model for Protocol {
     }
 }
 
-const SHIPPED: Protocol =
-    Protocol { variant: Variant::Shipped, kills: 3, report_faults: 2, duplicates: 0, abandons: 0 };
+const SHIPPED: Protocol = Protocol {
+    variant: Variant::Shipped,
+    kills: 3,
+    report_faults: 2,
+    duplicates: 0,
+    abandons: 0,
+    late_failures: false,
+};
 
 /// What the search finds first with few faults; messages and leases still lapse at any time.
 fn find(variant: Variant) -> explore::Found {
-    let protocol = Protocol { variant, kills: 0, report_faults: 1, duplicates: 0, abandons: 0 };
+    let report_faults = u8::from(variant == Variant::ReportFromAnyAttempt);
+    let protocol = Protocol { variant, kills: 0, report_faults, ..SHIPPED };
     let found = explore(&protocol).err().unwrap_or_else(|| panic!("{variant:?} was searched whole and holds"));
     eprintln!("{variant:?}: {found:?}");
     found
@@ -118,6 +125,12 @@ fn every_interleaving_ends_the_job_once_charges_once_and_empties_the_queue() {
 #[test]
 fn a_doubled_message_changes_nothing() {
     holds(&Protocol { kills: 1, report_faults: 0, duplicates: 1, ..SHIPPED });
+}
+
+/// G-19
+#[test]
+fn a_failure_that_is_reported_late_or_twice_changes_nothing_more() {
+    holds(&Protocol { kills: 0, late_failures: true, ..SHIPPED });
 }
 
 /// G-12

@@ -156,7 +156,8 @@ impl Matter for NetworkMatter {
     }
 }
 
-/// `max` and `min` in this order also make 0 of NaN.
+/// Of NaN it makes 0.
+#[expect(clippy::manual_clamp, reason = "`clamp` lets NaN through, `max` does not")]
 fn activated(value: f32, activation: Activation) -> f32 {
     let value = match activation {
         Activation::None => value,

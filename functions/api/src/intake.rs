@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout};
 const WINDOW: Duration = Duration::from_secs(30);
 const LEAST_BYTES: u64 = 30 * 16 * 1024;
 
-/// How often a parser is asked to look again before its allowance counts as wasted. It may poll twice a look.
-const LOOKS: u32 = 4;
+/// A chunk is handed on in pieces of at most this: a connection may bring hundreds of KB at once, and a parser that
+/// asks for one piece more than it needed must not thereby have read all of them ahead.
+const PIECE: usize = 16 * 1024;
 
 /// Bounds of one body.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,8 @@ struct Reading {
     ends: Instant,
     waited: Duration,
     came: u64,
+    /// What came and was not handed on yet.
+    held: Bytes,
     gauge: Gauge,
 }
 
@@ -101,14 +104,11 @@ impl Reading {
     }
 
     async fn read(&mut self) -> Option<Result<Bytes, Fault>> {
-        // Parsers read before they look: they get the time to find what they have in what came.
-        for _ in 0..LOOKS {
-            if self.gauge.is_spent() {
-                tokio::task::yield_now().await;
-            }
-        }
         if self.gauge.is_spent() {
             return Some(Err(Fault::Unusable));
+        }
+        if !self.held.is_empty() {
+            return Some(Ok(self.piece()));
         }
         loop {
             let began = Instant::now();
@@ -134,11 +134,19 @@ impl Reading {
                         return Some(Err(Fault::TooLarge));
                     };
                     self.left = left;
-                    self.gauge.spend(bytes.len() as u64);
-                    return Some(Ok(bytes));
+                    self.held = bytes;
+                    return Some(Ok(self.piece()));
                 }
             }
         }
+    }
+}
+
+impl Reading {
+    fn piece(&mut self) -> Bytes {
+        let piece = self.held.split_to(PIECE.min(self.held.len()));
+        self.gauge.spend(piece.len() as u64);
+        piece
     }
 }
 
@@ -154,6 +162,7 @@ pub(crate) fn bounded(
         ends: Instant::now() + bounds.time,
         waited: Duration::ZERO,
         came: 0,
+        held: Bytes::new(),
         gauge: gauge.clone(),
     };
     let stream = stream::unfold(Some(reading), async |reading| {

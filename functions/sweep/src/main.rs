@@ -1,1 +1,70 @@
-fn main() {}
+//! The function's entry: a schedule calls it once a minute.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use async_trait::async_trait;
+use lambda_runtime::{LambdaEvent, service_fn};
+use rotoless_aws::system::{SystemClock, SystemEntropy};
+use rotoless_aws::wakers::InProcessWaker;
+use rotoless_aws::{AwsClients, S3Objects, Settings, SqsQueue, Store};
+use rotoless_core::policy::Policy;
+use rotoless_core::ports::{StoreError, Waker};
+use rotoless_core::usecase::Sweep;
+use rotoless_sweep::{Backlog, Tick};
+use serde_json::{Value, json};
+
+/// Wakes in one tick at most.
+const WORKERS_MAX: u32 = 3;
+
+#[expect(clippy::disallowed_methods, reason = "the one place where this program reads its environment")]
+fn environment(key: &str) -> Option<String> {
+    std::env::var(key).ok()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    tracing_subscriber::fmt().json().with_target(false).init();
+    let settings = Settings::from_lookup(environment)
+        .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    let tick = Arc::new(tick(&settings).await);
+    let handle = |_: LambdaEvent<Value>| {
+        let tick = Arc::clone(&tick);
+        async move {
+            let ticked = tick.run().await?;
+            Ok::<_, lambda_runtime::Error>(json!({ "seen": ticked.swept.seen, "woken": ticked.woken }))
+        }
+    };
+    lambda_runtime::run(service_fn(handle)).await.map_err(|err| anyhow!(err))
+}
+
+/// The queue, and workers that poll it without being woken: no wake is ever under way.
+struct Polled(SqsQueue);
+
+#[async_trait]
+impl Backlog for Polled {
+    async fn visible(&self) -> Result<u32, StoreError> {
+        self.0.visible_count().await
+    }
+
+    async fn queued_wakes(&self) -> Result<u32, StoreError> {
+        Ok(0)
+    }
+}
+
+async fn tick(settings: &Settings) -> Tick {
+    let clients = AwsClients::connect(settings).await;
+    let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
+    let queue = SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url);
+    let waker: Arc<dyn Waker> = Arc::new(InProcessWaker);
+    let sweep = Sweep {
+        jobs: store,
+        objects: Arc::new(S3Objects::new(&clients, &settings.names.bucket)),
+        queue: Arc::new(queue.clone()),
+        waker: Arc::clone(&waker),
+        clock: Arc::new(SystemClock),
+        entropy: Arc::new(SystemEntropy),
+        policy: Arc::new(Policy::default()),
+    };
+    Tick { sweep: Arc::new(sweep), backlog: Arc::new(Polled(queue)), waker, workers_max: WORKERS_MAX }
+}

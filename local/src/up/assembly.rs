@@ -34,7 +34,7 @@ use crate::cli::UpArgs;
 const MAX_MULTIPART_BYTES: u64 = 500 * 1000 * 1000;
 
 /// The service, not yet listening.
-pub struct Assembly {
+pub(crate) struct Assembly {
     api: ApiState,
     callback: CallbackState,
     deliver: Arc<Deliver>,
@@ -45,7 +45,7 @@ pub struct Assembly {
 }
 
 impl Assembly {
-    pub async fn new(
+    pub(crate) async fn new(
         embedded: &Embedded,
         secrets: &Secrets,
         public_url: &str,
@@ -147,7 +147,7 @@ impl Assembly {
     }
 
     /// One router for the public port. Workers' routes and the bucket are told apart by path; the rest is the API's.
-    pub fn router(&self, bucket: Router) -> Router {
+    pub(crate) fn router(&self, bucket: Router) -> Router {
         let callback = rotoless_callback::router(self.callback.clone());
         let api = rotoless_api::router(self.api.clone());
         // Not by routes: each router keeps its own answers to unknown paths and methods.
@@ -158,31 +158,31 @@ impl Assembly {
         Router::new().merge(bucket).fallback_service(by_path)
     }
 
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
-    pub fn clock(&self) -> &dyn Clock {
+    pub(crate) fn clock(&self) -> &dyn Clock {
         &*self.clock
     }
 
-    pub fn deliver(&self) -> &Arc<Deliver> {
+    pub(crate) fn deliver(&self) -> &Arc<Deliver> {
         &self.deliver
     }
 
-    pub fn sweep(&self) -> &Arc<Sweep> {
+    pub(crate) fn sweep(&self) -> &Arc<Sweep> {
         &self.sweep
     }
 
-    pub fn admin_is_on(&self) -> bool {
+    pub(crate) fn admin_is_on(&self) -> bool {
         self.api.admin_token.is_some()
     }
 
-    pub fn queue_url(&self) -> &str {
+    pub(crate) fn queue_url(&self) -> &str {
         &self.settings.names.jobs_queue_url
     }
 
-    pub fn sqs_url(&self) -> &str {
+    pub(crate) fn sqs_url(&self) -> &str {
         self.settings.endpoints.as_ref().map_or("", |endpoints| endpoints.sqs.as_str())
     }
 }

@@ -14,7 +14,7 @@ const CLIENT: &str = "local";
 const CREDITS: MilliCredits = MilliCredits::whole(1000);
 
 /// Adds the key and the credits unless they are there. Safe to repeat, also after a kill between the two.
-pub async fn ensure(assembly: &Assembly, secrets: &Secrets) -> Result<()> {
+pub(crate) async fn ensure(assembly: &Assembly, secrets: &Secrets) -> Result<()> {
     let client: ClientId = CLIENT.parse()?;
     let now = assembly.clock().now();
     let key = api_key::record(&secrets.api_key, client.clone(), Some("first key".to_owned()), now);

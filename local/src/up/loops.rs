@@ -15,7 +15,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs all of them until `stop`; gives the embedded AWS back when nobody uses it any more.
-pub fn spawn(assembly: &Assembly, embedded: Embedded, stop: CancellationToken) -> JoinHandle<Embedded> {
+pub(crate) fn spawn(assembly: &Assembly, embedded: Embedded, stop: CancellationToken) -> JoinHandle<Embedded> {
     let delivering = tokio::spawn(deliver(Arc::clone(assembly.deliver()), stop.clone()));
     let sweeping = tokio::spawn(sweep(Arc::clone(assembly.sweep()), stop.clone()));
     tokio::spawn(async move {

@@ -13,30 +13,30 @@ use serde::{Deserialize, Serialize};
 
 /// What a data directory must remember to open itself again.
 #[derive(Clone, Serialize, Deserialize)]
-pub struct Secrets {
+pub(crate) struct Secrets {
     /// Schema version: 1.
     v: u32,
     /// Access key of the embedded AWS.
-    pub access_key: String,
+    pub(crate) access_key: String,
     #[serde(serialize_with = "expose")]
-    pub secret_key: SecretString,
+    pub(crate) secret_key: SecretString,
     /// Signs claims.
     #[serde(serialize_with = "expose")]
-    pub fleet_key: SecretString,
+    pub(crate) fleet_key: SecretString,
     /// Attempts' secrets are derived from it.
     #[serde(serialize_with = "expose")]
-    pub report_master: SecretString,
+    pub(crate) report_master: SecretString,
     /// Clients' webhook secrets are derived from it.
     #[serde(serialize_with = "expose")]
-    pub webhook_master: SecretString,
+    pub(crate) webhook_master: SecretString,
     /// The first API key, for the owner of the data directory. The database holds its hash only.
     #[serde(serialize_with = "expose")]
-    pub api_key: SecretString,
+    pub(crate) api_key: SecretString,
 }
 
 impl Secrets {
     /// Reads the data directory's secrets, making them first if there are none.
-    pub fn open(data_dir: &Path, entropy: &dyn Entropy) -> Result<Self> {
+    pub(crate) fn open(data_dir: &Path, entropy: &dyn Entropy) -> Result<Self> {
         let path = path(data_dir);
         if let Some(secrets) = Self::read(data_dir)? {
             return Ok(secrets);
@@ -54,7 +54,7 @@ impl Secrets {
     }
 
     /// The data directory's secrets, if it has been started before.
-    pub fn read(data_dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn read(data_dir: &Path) -> Result<Option<Self>> {
         let path = path(data_dir);
         match fs::read(&path) {
             Ok(json) => {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// Answers until `stop`, then lets requests under way end.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<()> {
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<()> {
     let signal = stop.clone();
     let server = axum::serve(listener, router).with_graceful_shutdown(async move { signal.cancelled().await });
     let cut = async {

@@ -21,13 +21,13 @@ const LONG_LIFE: Duration = Duration::from_secs(60);
 
 /// How the child is started.
 #[derive(Clone)]
-pub struct WorkerCommand {
-    pub program: PathBuf,
-    pub environment: Vec<(String, String)>,
+pub(crate) struct WorkerCommand {
+    pub(crate) program: PathBuf,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// Keeps one worker running until `stop`; then drains it.
-pub async fn supervise(command: WorkerCommand, stop: CancellationToken) {
+pub(crate) async fn supervise(command: WorkerCommand, stop: CancellationToken) {
     let mut wait = RESTART.0;
     while !stop.is_cancelled() {
         let started = tokio::time::Instant::now();

@@ -19,7 +19,7 @@ mod dynamodb;
 mod dynamodb_local;
 mod s3;
 mod sqs;
-mod stack;
+pub(crate) mod stack;
 
 /// Makes each check a test on the embedded AWS, and `run_all` one that runs them all on another target.
 macro_rules! checks {

@@ -13,22 +13,22 @@ pub(super) const SECRET_KEY: &str = "known to the tests only";
 
 /// Clients of one AWS.
 #[derive(Clone)]
-pub(super) struct Clients {
-    pub(super) dynamodb: aws_sdk_dynamodb::Client,
-    pub(super) s3: aws_sdk_s3::Client,
-    pub(super) sqs: aws_sdk_sqs::Client,
+pub(crate) struct Clients {
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+    pub(crate) s3: aws_sdk_s3::Client,
+    pub(crate) sqs: aws_sdk_sqs::Client,
 }
 
 /// Where the services answer; none of them: at AWS.
 #[derive(Default)]
-pub(super) struct Endpoints {
-    pub(super) dynamodb: Option<String>,
-    pub(super) s3: Option<String>,
-    pub(super) sqs: Option<String>,
+pub(crate) struct Endpoints {
+    pub(crate) dynamodb: Option<String>,
+    pub(crate) s3: Option<String>,
+    pub(crate) sqs: Option<String>,
 }
 
 impl Clients {
-    pub(super) fn new(endpoints: Endpoints, region: &str, credentials: Credentials) -> Self {
+    pub(crate) fn new(endpoints: Endpoints, region: &str, credentials: Credentials) -> Self {
         let http = http_client();
         macro_rules! client {
             ($sdk:ident, $endpoint:expr $(, $more:ident($value:expr))*) => {{
@@ -87,7 +87,7 @@ impl Stack {
 }
 
 /// Mounts the bucket on a port of its own; ends with the test's runtime.
-pub(super) async fn serve_s3(embedded: &Embedded) -> String {
+pub(crate) async fn serve_s3(embedded: &Embedded) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let router = embedded.s3();

@@ -1,23 +1,39 @@
 //! A network that loses requests and replies, and a DynamoDB that conflicts and throttles as the embedded one never
 //! does.
 
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use rotoless_aws::{AwsClients, Store};
 use rotoless_contract::MilliCredits;
 use rotoless_core::ledger::Balance;
 use rotoless_core::ports::{Accounts, Change, CommitError, Deliveries, Jobs, Keys, Promises, StoreError};
 use rotoless_core::record::{DeliveryRecord, KeyRecord};
 
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
 use crate::records::{at, attempt, client, delivery, job, next, only, promise, whole, with_hold};
 use crate::world::{Fate, World, cancelled, error};
 
+scenarios! {
+    a_commit_whose_reply_was_lost_is_applied_once,
+    a_refusal_by_ones_own_lost_first_try_is_a_success,
+    ones_own_change_is_recognised_after_the_job_has_moved_on,
+    a_refusal_by_anothers_change_stays_a_refusal_after_a_lost_request,
+    a_conflict_is_tried_again_and_commits_once,
+    a_store_that_fails_for_ever_is_given_up_within_five_seconds_and_says_whether_it_wrote,
+    what_another_try_cannot_mend_is_sent_once,
+    an_event_and_a_key_survive_a_lost_reply,
+    reads_of_single_items_are_consistent_and_repeated_when_they_fail,
+    a_read_of_a_dead_store_is_unavailable_and_never_maybe_applied,
+}
+
 const WRITE: &str = "TransactWriteItems";
 
-async fn funded() -> World {
-    let world = World::start().await;
+async fn funded(world: &World) {
     world.store.grant(&client("acme"), "first", MilliCredits(10_000), None, at(0)).await.unwrap();
-    world
 }
 
 async fn held(world: &World) -> (u64, u64) {
@@ -26,9 +42,8 @@ async fn held(world: &World) -> (u64, u64) {
 }
 
 /// TS-3, ErrAfter: the token makes the second try a replay of the first.
-#[tokio::test]
-async fn a_commit_whose_reply_was_lost_is_applied_once() {
-    let world = funded().await;
+async fn a_commit_whose_reply_was_lost_is_applied_once(world: World) {
+    funded(&world).await;
     let (store, sent) = world.disturbed(WRITE, |r| if r.before < 2 { Fate::LoseReply } else { Fate::Forward }).await;
     store.commit(whole(job(1, &client("acme")))).await.unwrap();
     assert_eq!(sent.load(Ordering::SeqCst), 3);
@@ -38,9 +53,8 @@ async fn a_commit_whose_reply_was_lost_is_applied_once() {
 
 /// The token is good for ten minutes, and a local DynamoDB forgets it when it restarts: then the second try meets
 /// the first one's own work and is refused. Any of its items tells that it was ours.
-#[tokio::test]
-async fn a_refusal_by_ones_own_lost_first_try_is_a_success() {
-    let world = funded().await;
+async fn a_refusal_by_ones_own_lost_first_try_is_a_success(world: World) {
+    funded(&world).await;
     let acme = client("acme");
     let refusals: [(u32, &[&str], Change); 4] = [
         (1, &["ConditionalCheckFailed"], only(job(1, &acme))),
@@ -66,9 +80,8 @@ async fn a_refusal_by_ones_own_lost_first_try_is_a_success() {
 }
 
 /// Our first try was applied, and somebody committed after it before we asked again: the attempt still tells.
-#[tokio::test]
-async fn ones_own_change_is_recognised_after_the_job_has_moved_on() {
-    let world = funded().await;
+async fn ones_own_change_is_recognised_after_the_job_has_moved_on(world: World) {
+    funded(&world).await;
     let acme = client("acme");
     let change = Change { attempt: Some(attempt(1)), ..only(job(1, &acme)) };
     let (meanwhile, refused) = (world.store.clone(), cancelled(&["ConditionalCheckFailed", "None"]));
@@ -86,9 +99,8 @@ async fn ones_own_change_is_recognised_after_the_job_has_moved_on() {
 }
 
 /// The other way round: our first try never arrived, and another's change did.
-#[tokio::test]
-async fn a_refusal_by_anothers_change_stays_a_refusal_after_a_lost_request() {
-    let world = funded().await;
+async fn a_refusal_by_anothers_change_stays_a_refusal_after_a_lost_request(world: World) {
+    funded(&world).await;
     let acme = client("acme");
     world.store.commit(only(job(1, &acme))).await.unwrap();
     let (store, sent) = world.disturbed(WRITE, |r| if r.before == 0 { Fate::LoseRequest } else { Fate::Forward }).await;
@@ -99,9 +111,8 @@ async fn a_refusal_by_anothers_change_stays_a_refusal_after_a_lost_request() {
 }
 
 /// TS-7, first half; the guard against 200 transactions at once on one account on AWS.
-#[tokio::test]
-async fn a_conflict_is_tried_again_and_commits_once() {
-    let world = funded().await;
+async fn a_conflict_is_tried_again_and_commits_once(world: World) {
+    funded(&world).await;
     let conflict = cancelled(&["None", "None", "TransactionConflict"]);
     let (store, sent) =
         world.disturbed(WRITE, move |r| if r.before < 3 { conflict.clone() } else { Fate::Forward }).await;
@@ -111,8 +122,7 @@ async fn a_conflict_is_tried_again_and_commits_once() {
 }
 
 /// TS-7, second half: bounded in tries and time, and honest about what may have happened.
-#[tokio::test]
-async fn a_store_that_fails_for_ever_is_given_up_within_five_seconds_and_says_whether_it_wrote() {
+async fn a_store_that_fails_for_ever_is_given_up_within_five_seconds_and_says_whether_it_wrote(world: World) {
     type Expected = fn(&StoreError) -> bool;
     let cases: [(Fate, Expected); 7] = [
         (cancelled(&["None", "None", "TransactionConflict"]), |e| matches!(e, StoreError::Conflict(_))),
@@ -125,7 +135,7 @@ async fn a_store_that_fails_for_ever_is_given_up_within_five_seconds_and_says_wh
         }),
         (Fate::LoseRequest, |e| matches!(e, StoreError::Timeout { maybe_applied: true, .. })),
     ];
-    let world = funded().await;
+    funded(&world).await;
     for (fate, expected) in cases {
         let (begun, always) = (Instant::now(), fate.clone());
         let (store, sent) = world.disturbed(WRITE, move |_| always.clone()).await;
@@ -140,9 +150,8 @@ async fn a_store_that_fails_for_ever_is_given_up_within_five_seconds_and_says_wh
     assert_eq!(held(&world).await, (10_000, 0));
 }
 
-#[tokio::test]
-async fn what_another_try_cannot_mend_is_sent_once() {
-    let world = funded().await;
+async fn what_another_try_cannot_mend_is_sent_once(world: World) {
+    funded(&world).await;
     for code in ["ValidationException", "AccessDeniedException", "ResourceNotFoundException"] {
         let (store, sent) = world.disturbed(WRITE, move |_| error(400, code)).await;
         let failure = store.commit(only(job(1, &client("acme")))).await.unwrap_err();
@@ -156,9 +165,8 @@ async fn what_another_try_cannot_mend_is_sent_once() {
     assert_eq!(sent.load(Ordering::SeqCst), 1);
 }
 
-#[tokio::test]
-async fn an_event_and_a_key_survive_a_lost_reply() {
-    let world = funded().await;
+async fn an_event_and_a_key_survive_a_lost_reply(world: World) {
+    funded(&world).await;
     let owner = job(1, &client("acme"));
     let event = delivery(&owner);
     world.store.commit(whole(owner)).await.unwrap();
@@ -181,9 +189,8 @@ async fn an_event_and_a_key_survive_a_lost_reply() {
 }
 
 /// Every read that decides something asks for what was last committed.
-#[tokio::test]
-async fn reads_of_single_items_are_consistent_and_repeated_when_they_fail() {
-    let world = funded().await;
+async fn reads_of_single_items_are_consistent_and_repeated_when_they_fail(world: World) {
+    funded(&world).await;
     let acme = client("acme");
     world.store.commit(whole(job(1, &acme))).await.unwrap();
     let (store, sent) = world
@@ -204,9 +211,7 @@ async fn reads_of_single_items_are_consistent_and_repeated_when_they_fail() {
     assert_eq!(sent.load(Ordering::SeqCst), 15);
 }
 
-#[tokio::test]
-async fn a_read_of_a_dead_store_is_unavailable_and_never_maybe_applied() {
-    let world = World::start().await;
+async fn a_read_of_a_dead_store_is_unavailable_and_never_maybe_applied(world: World) {
     for (fate, timeout) in [(Fate::Refuse, false), (error(503, "ServiceUnavailable"), false), (Fate::LoseReply, true)] {
         let always = fate.clone();
         let (store, _) = world.disturbed("GetItem", move |_| always.clone()).await;
@@ -217,4 +222,51 @@ async fn a_read_of_a_dead_store_is_unavailable_and_never_maybe_applied() {
             other => panic!("{fate:?}: {other:?}"),
         }
     }
+}
+
+/// A real server that takes the request and never answers, hangs up, or is not there at all.
+#[tokio::test]
+async fn a_real_connection_that_fails_is_told_apart_by_whether_the_request_was_sent() {
+    let world = World::start().await;
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dead = taken.local_addr().unwrap();
+    drop(taken);
+    let hanging_up = server(|stream| drop(stream)).await;
+    let silent = server(|stream| drop(tokio::spawn(async move { hold(stream).await }))).await;
+    for (address, applied) in [(dead, false), (hanging_up, true), (silent, true)] {
+        let mut settings = world.settings.clone();
+        settings.endpoints.as_mut().unwrap().dynamodb = format!("http://{address}").parse().unwrap();
+        let store = Store::new(AwsClients::connect(&settings).await.dynamodb, settings.names);
+        let begun = Instant::now();
+        let Err(CommitError::Store(failure)) = store.commit(only(job(1, &client("acme")))).await else {
+            panic!("nobody answered");
+        };
+        match failure {
+            StoreError::Timeout { maybe_applied: true, .. } => assert!(applied, "{address}"),
+            StoreError::Unavailable(_) => assert!(!applied, "{address}"),
+            other => panic!("{other:?}"),
+        }
+        // 2 s in which tries may begin, 3 s for the last of them, and a little for a loaded machine.
+        assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    }
+}
+
+/// Reads the request's first bytes, then lets `end` decide.
+async fn server(end: fn(TcpStream)) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 1024]).await;
+                end(stream);
+            });
+        }
+    });
+    address
+}
+
+/// Until the other side gives up.
+async fn hold(mut stream: TcpStream) {
+    while stream.read(&mut [0; 1024]).await.is_ok_and(|n| n > 0) {}
 }

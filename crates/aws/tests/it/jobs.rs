@@ -10,14 +10,25 @@ use rotoless_core::record::{DeliveryRecord, JobRecord, KeyRecord};
 use crate::records::{at, attempt, client, delivery, job, job_id, next, only, whole};
 use crate::world::World;
 
+scenarios! {
+    a_job_comes_back_as_it_was_committed,
+    a_record_that_could_not_be_read_back_is_not_written,
+    only_one_of_two_changes_of_the_same_version_is_applied,
+    a_list_is_walked_by_cursor_or_offset_newest_first_without_gap_or_double,
+    a_list_by_status_counts_and_pages_what_matches,
+    a_foreign_cursor_shows_only_ones_own_jobs,
+    jobs_of_one_instant_are_all_listed,
+    only_what_is_due_is_in_the_index_by_due_time,
+    an_event_is_leased_by_one_and_leaves_the_index_when_sent,
+    a_key_is_added_once_switched_and_listed,
+}
+
 fn json(record: &JobRecord) -> serde_json::Value {
     serde_json::to_value(record).unwrap()
 }
 
 /// The client's own data too: numbers that DynamoDB refuses, empty texts, null.
-#[tokio::test]
-async fn a_job_comes_back_as_it_was_committed() {
-    let world = World::start().await;
+async fn a_job_comes_back_as_it_was_committed(world: World) {
     let acme = client("acme");
     let stored = job(1, &acme);
     assert!(world.store.job(&stored.id).await.unwrap().is_none());
@@ -26,9 +37,7 @@ async fn a_job_comes_back_as_it_was_committed() {
     assert_eq!(json(&found), json(&stored));
 }
 
-#[tokio::test]
-async fn a_record_that_could_not_be_read_back_is_not_written() {
-    let world = World::start().await;
+async fn a_record_that_could_not_be_read_back_is_not_written(world: World) {
     let mut broken = job(1, &client("acme"));
     broken.input = Some(InputInfo {
         width: 1,
@@ -43,9 +52,7 @@ async fn a_record_that_could_not_be_read_back_is_not_written() {
     assert!(world.store.job(&broken.id).await.unwrap().is_none());
 }
 
-#[tokio::test]
-async fn only_one_of_two_changes_of_the_same_version_is_applied() {
-    let world = World::start().await;
+async fn only_one_of_two_changes_of_the_same_version_is_applied(world: World) {
     let first = job(1, &client("acme"));
     world.store.commit(only(first.clone())).await.unwrap();
     let change = only(next(&first));
@@ -87,9 +94,7 @@ async fn forty(world: &World) {
 }
 
 /// G-31 too: the client is the partition key.
-#[tokio::test]
-async fn a_list_is_walked_by_cursor_or_offset_newest_first_without_gap_or_double() {
-    let world = World::start().await;
+async fn a_list_is_walked_by_cursor_or_offset_newest_first_without_gap_or_double(world: World) {
     forty(&world).await;
     let all = newest_first(0..40);
 
@@ -119,9 +124,7 @@ async fn a_list_is_walked_by_cursor_or_offset_newest_first_without_gap_or_double
     assert_eq!((none.items.len(), none.total, none.next_cursor), (0, 0, None));
 }
 
-#[tokio::test]
-async fn a_list_by_status_counts_and_pages_what_matches() {
-    let world = World::start().await;
+async fn a_list_by_status_counts_and_pages_what_matches(world: World) {
     forty(&world).await;
     let failed = newest_first((0..40).filter(|n| n % 4 == 0));
     let statuses = vec![JobStatus::Failed];
@@ -136,9 +139,7 @@ async fn a_list_by_status_counts_and_pages_what_matches() {
 }
 
 /// A cursor of another client's list is a place in time: it opens nothing.
-#[tokio::test]
-async fn a_foreign_cursor_shows_only_ones_own_jobs() {
-    let world = World::start().await;
+async fn a_foreign_cursor_shows_only_ones_own_jobs(world: World) {
     forty(&world).await;
     let foreign = listed(&world, &query("other", 5)).await.next_cursor;
     let page = listed(&world, &ListQuery { cursor: foreign, ..query("acme", 100) }).await;
@@ -146,9 +147,7 @@ async fn a_foreign_cursor_shows_only_ones_own_jobs() {
 }
 
 /// Jobs created in the same millisecond are told apart by their ids.
-#[tokio::test]
-async fn jobs_of_one_instant_are_all_listed() {
-    let world = World::start().await;
+async fn jobs_of_one_instant_are_all_listed(world: World) {
     for n in 0..9 {
         let stored = JobRecord { created_at: at(0), ..job(n, &client("acme")) };
         world.store.commit(only(stored)).await.unwrap();
@@ -159,9 +158,7 @@ async fn jobs_of_one_instant_are_all_listed() {
     assert_eq!([ids(&first), ids(&second), ids(&third)].concat(), newest_first(0..9));
 }
 
-#[tokio::test]
-async fn only_what_is_due_is_in_the_index_by_due_time() {
-    let world = World::start().await;
+async fn only_what_is_due_is_in_the_index_by_due_time(world: World) {
     let acme = client("acme");
     // Committed out of order, with attempts beside them.
     for n in [3, 1, 2] {
@@ -180,9 +177,7 @@ async fn only_what_is_due_is_in_the_index_by_due_time() {
     assert_eq!(due(100, 10).await.unwrap(), [job_id(3), job_id(2)]);
 }
 
-#[tokio::test]
-async fn an_event_is_leased_by_one_and_leaves_the_index_when_sent() {
-    let world = World::start().await;
+async fn an_event_is_leased_by_one_and_leaves_the_index_when_sent(world: World) {
     let owner = job(1, &client("acme"));
     let event = delivery(&owner);
     world.store.commit(Change { money: None, ..whole(owner) }).await.unwrap();
@@ -199,9 +194,7 @@ async fn an_event_is_leased_by_one_and_leaves_the_index_when_sent() {
     assert_eq!(world.store.delivery(&event.job_id, &event.id).await.unwrap(), Some(sent));
 }
 
-#[tokio::test]
-async fn a_key_is_added_once_switched_and_listed() {
-    let world = World::start().await;
+async fn a_key_is_added_once_switched_and_listed(world: World) {
     let key = |n: u32, note: Option<&str>| KeyRecord {
         key_fingerprint: format!("{n:032x}"),
         key_hash: format!("{n:064x}"),

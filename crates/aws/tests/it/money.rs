@@ -10,6 +10,17 @@ use rotoless_core::record::JobRecord;
 use crate::records::{at, attempt, client, delivery, job, next, only, promise, whole, with_hold};
 use crate::world::World;
 
+scenarios! {
+    of_two_hundred_concurrent_holds_on_a_balance_for_fifty_exactly_fifty_commit,
+    a_change_is_applied_whole_or_not_at_all_whichever_condition_fails,
+    a_whole_change_is_there_whole,
+    stale_comes_before_every_other_refusal,
+    every_movement_changes_the_balance_as_the_rule_says,
+    a_movement_that_the_balance_contradicts_is_a_fault_and_not_a_lack_of_credits,
+    a_grant_happens_once_for_each_id_and_never_overflows,
+    an_ended_promise_gives_way_and_a_live_one_does_not,
+}
+
 async fn granted(store: &Store, client: &ClientId, amount: u64) {
     store.grant(client, "first", MilliCredits(amount), Some("note"), at(0)).await.unwrap();
 }
@@ -44,9 +55,7 @@ async fn held_at_last(store: &Store, job: JobRecord) -> Result<(), CommitError> 
 }
 
 /// G-02, TS-1.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_two_hundred_concurrent_holds_on_a_balance_for_fifty_exactly_fifty_commit() {
-    let world = World::start().await;
+async fn of_two_hundred_concurrent_holds_on_a_balance_for_fifty_exactly_fifty_commit(world: World) {
     let acme = client("acme");
     granted(&world.store, &acme, 50 * 2250 + 2249).await;
     let results = join_all((0..200).map(|n| held_at_last(&world.store, job(n, &acme)))).await;
@@ -81,8 +90,7 @@ async fn traces(store: &Store, change: &Change) -> Vec<String> {
 }
 
 /// One violated condition at a time: the change is refused under its own name, and nothing of it is there.
-#[tokio::test]
-async fn a_change_is_applied_whole_or_not_at_all_whichever_condition_fails() {
+async fn a_change_is_applied_whole_or_not_at_all_whichever_condition_fails(world: World) {
     type Spoil = fn(&JobRecord) -> Change;
     type Expected = fn(&CommitError) -> bool;
     let cases: [(&str, u64, Spoil, Expected); 5] = [
@@ -110,7 +118,6 @@ async fn a_change_is_applied_whole_or_not_at_all_whichever_condition_fails() {
             |e| matches!(e, CommitError::Stale),
         ),
     ];
-    let world = World::start().await;
     for (name, grant, spoil, expected) in cases {
         let client = client(name);
         let n = name.len() as u32;
@@ -129,9 +136,7 @@ async fn a_change_is_applied_whole_or_not_at_all_whichever_condition_fails() {
     }
 }
 
-#[tokio::test]
-async fn a_whole_change_is_there_whole() {
-    let world = World::start().await;
+async fn a_whole_change_is_there_whole(world: World) {
     let acme = client("acme");
     granted(&world.store, &acme, 5000).await;
     let change = whole(job(1, &acme));
@@ -149,9 +154,7 @@ async fn a_whole_change_is_there_whole() {
 }
 
 /// Where several conditions fail at once, the job's own comes first: the caller must read again before he judges.
-#[tokio::test]
-async fn stale_comes_before_every_other_refusal() {
-    let world = World::start().await;
+async fn stale_comes_before_every_other_refusal(world: World) {
     let acme = client("acme");
     granted(&world.store, &acme, 2250).await;
     world.store.commit(whole(job(1, &acme))).await.unwrap();
@@ -165,9 +168,7 @@ async fn stale_comes_before_every_other_refusal() {
 }
 
 /// G-01: every movement, against the rule of core.
-#[tokio::test]
-async fn every_movement_changes_the_balance_as_the_rule_says() {
-    let world = World::start().await;
+async fn every_movement_changes_the_balance_as_the_rule_says(world: World) {
     let acme = client("acme");
     granted(&world.store, &acme, 10_000).await;
     let mut expected = balance(10_000, 0, 0);
@@ -199,9 +200,7 @@ async fn every_movement_changes_the_balance_as_the_rule_says() {
     assert_eq!(expected, balance(9800, 0, 200));
 }
 
-#[tokio::test]
-async fn a_movement_that_the_balance_contradicts_is_a_fault_and_not_a_lack_of_credits() {
-    let world = World::start().await;
+async fn a_movement_that_the_balance_contradicts_is_a_fault_and_not_a_lack_of_credits(world: World) {
     let acme = client("acme");
     granted(&world.store, &acme, 10_000).await;
     let money = Some((Cause::Settle(job(1, &acme).id, Run::FIRST), Movement::Release(MilliCredits(1))));
@@ -210,9 +209,7 @@ async fn a_movement_that_the_balance_contradicts_is_a_fault_and_not_a_lack_of_cr
     assert_eq!(world.store.balance(&acme).await.unwrap(), balance(10_000, 0, 0));
 }
 
-#[tokio::test]
-async fn a_grant_happens_once_for_each_id_and_never_overflows() {
-    let world = World::start().await;
+async fn a_grant_happens_once_for_each_id_and_never_overflows(world: World) {
     let (acme, other) = (client("acme"), client("other"));
     assert_eq!(world.store.balance(&acme).await.unwrap(), balance(0, 0, 0));
     granted(&world.store, &acme, 500).await;
@@ -229,9 +226,7 @@ async fn a_grant_happens_once_for_each_id_and_never_overflows() {
 }
 
 /// G-06, TS-4: the promise ends by the clock that judges, to the millisecond, though the record is still there.
-#[tokio::test]
-async fn an_ended_promise_gives_way_and_a_live_one_does_not() {
-    let world = World::start().await;
+async fn an_ended_promise_gives_way_and_a_live_one_does_not(world: World) {
     let acme = client("acme");
     let kept = job(1, &acme);
     let first = promise(&kept);

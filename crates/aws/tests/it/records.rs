@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use rotoless_contract::api::JobRequest;
 use rotoless_contract::job::EventState;
 use rotoless_contract::webhook::EventKind;
 use rotoless_contract::{
@@ -45,6 +46,7 @@ pub(crate) fn job(n: u32, client: &ClientId) -> JobRecord {
             hold: Hold::Held(MilliCredits(2250)),
             ..JobState::draft()
         },
+        request: JobRequest { metadata: metadata.as_object().cloned(), ..JobRequest::default() },
         spec: JobSpec {
             model: Model::Human,
             background: Background::Transparent,

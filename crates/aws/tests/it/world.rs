@@ -4,6 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, GlobalSecondaryIndex, KeySchemaElement, KeyType, Projection, ProjectionType,
+    ScalarAttributeType,
+};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
 };
@@ -12,8 +16,10 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
+use futures::future::LocalBoxFuture;
 use rotoless_aws::config::StaticCredentials;
 use rotoless_aws::{AwsClients, Endpoints, Names, S3Objects, Settings, SqsQueue, Store, http_client};
+use rotoless_embedded::template::{KeySpec, Resources, TableSpec};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use secrecy::SecretString;
 
@@ -131,6 +137,9 @@ impl HttpConnector for Line {
     }
 }
 
+/// A test over DynamoDB: its name, and what it does in a fresh world.
+pub(crate) type Scenario = (&'static str, fn(World) -> LocalBoxFuture<'static, ()>);
+
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) clients: AwsClients,
@@ -180,6 +189,30 @@ impl World {
                 jobs_queue_url: names.jobs_queue_url,
             },
         };
+        Self::of(settings, embedded, dir).await
+    }
+
+    /// The same with the tables elsewhere: made there as `template.yaml` says, under names of their own.
+    pub(crate) async fn start_with_dynamodb(url: &str, stack: &str) -> Self {
+        let Self { mut settings, _embedded: embedded, _dir: dir, .. } = Self::start().await;
+        settings.endpoints.as_mut().unwrap().dynamodb = url.parse().unwrap();
+        let dynamodb = AwsClients::connect(&settings).await.dynamodb;
+        let resources = Resources::of_stack(stack).unwrap();
+        for table in &resources.tables {
+            create(&dynamodb, table).await;
+        }
+        let names = &mut settings.names;
+        for name in
+            [&mut names.keys, &mut names.accounts, &mut names.jobs, &mut names.idempotency, &mut names.deliveries]
+        {
+            let own = name.replacen(rotoless_embedded::STACK, stack, 1);
+            assert!(resources.tables.iter().any(|table| table.name == own), "{own}");
+            *name = own;
+        }
+        Self::of(settings, embedded, dir).await
+    }
+
+    async fn of(settings: Settings, embedded: Embedded, dir: tempfile::TempDir) -> Self {
         let clients = AwsClients::connect(&settings).await;
         Self {
             store: Store::new(clients.dynamodb.clone(), settings.names.clone()),
@@ -203,4 +236,34 @@ impl World {
         let clients = AwsClients::with_http_client(&self.settings, SharedHttpClient::new(network)).await;
         (Store::new(clients.dynamodb, self.settings.names.clone()), seen)
     }
+}
+
+async fn create(dynamodb: &aws_sdk_dynamodb::Client, table: &TableSpec) {
+    let attributes = table.attributes.iter().map(|(name, kind)| {
+        let kind = ScalarAttributeType::from(kind.as_str());
+        AttributeDefinition::builder().attribute_name(name).attribute_type(kind).build().unwrap()
+    });
+    let indexes = table.indexes.iter().map(|index| {
+        let projection = Projection::builder().projection_type(ProjectionType::from(index.projection.as_str()));
+        let built = GlobalSecondaryIndex::builder().index_name(&index.name).set_key_schema(Some(schema(&index.key)));
+        built.projection(projection.build()).build().unwrap()
+    });
+    let indexes: Vec<_> = indexes.collect();
+    dynamodb
+        .create_table()
+        .table_name(&table.name)
+        .billing_mode(BillingMode::PayPerRequest)
+        .set_attribute_definitions(Some(attributes.collect()))
+        .set_key_schema(Some(schema(&table.key)))
+        .set_global_secondary_indexes((!indexes.is_empty()).then_some(indexes))
+        .send()
+        .await
+        .unwrap();
+}
+
+fn schema(key: &KeySpec) -> Vec<KeySchemaElement> {
+    let element =
+        |name: &String, kind| KeySchemaElement::builder().attribute_name(name).key_type(kind).build().unwrap();
+    let sort = key.sort.as_ref().map(|name| element(name, KeyType::Range));
+    std::iter::once(element(&key.partition, KeyType::Hash)).chain(sort).collect()
 }

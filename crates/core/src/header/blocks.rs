@@ -23,7 +23,7 @@ pub struct BlockReader<F> {
 
 impl<F: FnMut(u64, u64) -> io::Result<Bytes>> BlockReader<F> {
     /// An object of `len` bytes, of which at most [`MAX_BLOCKS`] blocks are fetched.
-    pub fn new(len: u64, fetch: F) -> Self {
+    pub fn new(fetch: F, len: u64) -> Self {
         Self { fetch, len, position: 0, max_blocks: MAX_BLOCKS, blocks: BTreeMap::new() }
     }
 

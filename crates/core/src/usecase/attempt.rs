@@ -15,7 +15,7 @@ use super::change::Context;
 use super::{CallError, JUDGEMENTS, Missed, finished};
 use crate::lifecycle::{self, Command, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
-use crate::ports::{Change, Clock, Entropy, Jobs, Objects, StoreError};
+use crate::ports::{Change, Clock, CommitError, Entropy, Jobs, Objects, StoreError};
 use crate::record::{AnsweredReport, AttemptRecord, JobRecord};
 
 /// The calls of one attempt, already authenticated as its own.
@@ -70,7 +70,7 @@ impl AttemptCalls {
         Err(CallError::Contention)
     }
 
-    /// Adjusts the hold to the measured source. Where the balance does not cover it the job fails.
+    /// Adjusts the hold to the measured source, once an attempt. Where the balance does not cover it the job fails.
     ///
     /// # Errors
     /// [`CallError`]: `InsufficientCredits` when the job failed for it.
@@ -87,14 +87,16 @@ impl AttemptCalls {
                 job.billed_seconds = paid_seconds;
                 job.stage = Some(Stage::Probe);
             });
-            match self.jobs.commit(change).await.map_err(Missed::from) {
+            match self.jobs.commit(change).await {
                 Ok(()) => return Ok(ProbedReply { paid_seconds, held }),
-                Err(Missed::Again) => {}
-                Err(Missed::Credits) => {
+                Err(CommitError::Stale | CommitError::KeyTaken) => {}
+                // The job is as it was judged, so this attempt has measured before, and something else.
+                Err(CommitError::AlreadyInLedger) => return Err(CallError::refused(Refusal::Contradiction)),
+                Err(CommitError::InsufficientCredits) => {
                     self.end(&before, attempt, FailureReason::InsufficientCredits, &context).await?;
                     return Err(CallError::InsufficientCredits);
                 }
-                Err(Missed::Store(err)) => return Err(err.into()),
+                Err(CommitError::Store(err)) => return Err(err.into()),
             }
         }
         Err(CallError::Contention)
@@ -163,7 +165,10 @@ impl AttemptCalls {
                 tracing::warn!(job.id = %before.id, attempt = %attempt, reason = %reason, detail = %clipped(detail), "attempt failed");
                 let transition =
                     lifecycle::apply(&before.state, Command::Fail { attempt, reason: *reason }).map_err(refused)?;
-                Ok((context.change(before, transition, idle), reason.as_str().to_owned()))
+                let last = reason.retryable() && transition.next.status().is_terminal();
+                let finished = if last { self.finished_before(context, before, attempt).await? } else { None };
+                let change = finished.unwrap_or_else(|| context.change(before, transition, idle));
+                Ok((change, reason.as_str().to_owned()))
             }
             ReportRequest::Abandoned { detail } => {
                 tracing::info!(job.id = %before.id, attempt = %attempt, detail = %clipped(detail), "attempt abandoned");
@@ -171,6 +176,22 @@ impl AttemptCalls {
                 Ok((context.change(before, transition, idle), "abandoned".to_owned()))
             }
         }
+    }
+
+    /// The last attempt failed, but one before it had written its manifest, too late to say so: finished work is
+    /// not thrown away.
+    async fn finished_before(
+        &self,
+        context: &Context<'_>,
+        before: &JobRecord,
+        attempt: Attempt,
+    ) -> Result<Option<Change>, CallError> {
+        let Some(run) = before.state.run else { return Ok(None) };
+        let Some(found) = finished::find(&*self.objects, before, run).await? else { return Ok(None) };
+        let complete = Command::Complete { attempt, charge: found.charge };
+        let transition = lifecycle::apply(&before.state, complete)
+            .map_err(|refused| CallError::from_lifecycle(refused, context.now))?;
+        Ok(Some(context.change(before, transition, |job| found.record_on(job))))
     }
 
     /// Fails the job for a reason found by the control plane itself.

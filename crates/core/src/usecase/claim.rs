@@ -81,7 +81,8 @@ impl Claims {
 
     /// Completes the job if an earlier attempt of the run had finished it. `true` when it did.
     async fn settle_finished(&self, context: &Context<'_>, before: &JobRecord, run: Run) -> Result<bool, CallError> {
-        if before.state.attempts_in_run == 0 || before.state.run != Some(run) || before.state.status().is_terminal() {
+        // Not by the count of attempts: an abandoned one is taken off it, and may have finished all the same.
+        if before.started_at.is_none() || before.state.run != Some(run) || before.state.status().is_terminal() {
             return Ok(false);
         }
         adopt(&*self.jobs, &*self.objects, context, before).await.map_err(CallError::from)

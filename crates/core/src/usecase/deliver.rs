@@ -1,29 +1,55 @@
-//! Deliver: sends the webhook events whose time has come. An event is leased before it is sent, so two ticks do
-//! not send it at once; a crash after the lease delays it by [`TRY_LEASE`], it never loses it.
+//! Deliver: sends the webhook events whose time has come.
+//!
+//! Owns: who is sent to when, and what comes of it. Does not own: the exchange (port [`WebhookSender`]).
+//!
+//! Invariants: an event is leased before it is sent, so two ticks do not send it at once; a crash after the lease
+//! delays it by [`TRY_LEASE`] and never loses it; an event keeps its id over all tries. The events of one client to
+//! one endpoint wait for each other, and for nobody else.
 
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use futures::StreamExt as _;
+use futures::stream;
+use jiff::{SignedDuration, Timestamp};
 use rotoless_contract::job::EventState;
 use rotoless_contract::signature::{sign_standard_webhook, sign_webhook, webhook_secret};
 use rotoless_contract::webhook::WebhookEvent;
-use rotoless_contract::{DeliveryId, Job, JobId, JobStatus};
+use rotoless_contract::{ClientId, DeliveryId, Job, JobId, JobStatus};
 use secrecy::SecretString;
 
+use super::JUDGEMENTS;
 use super::change::Context;
-use super::{JUDGEMENTS, Missed};
 use crate::policy::Policy;
 use crate::ports::{
     Clock, CommitError, Deliveries, Entropy, Jobs, Objects, SendOutcome, StoreError, WebhookRequest, WebhookSender,
 };
-use crate::record::DeliveryRecord;
-use crate::schedule::next_try;
+use crate::record::{DeliveryRecord, JobRecord};
+use crate::schedule::{WAITS_SECONDS, next_try};
 
 /// Events looked at in one tick.
-const BATCH: u32 = 50;
+const BATCH: u32 = 200;
+/// Events read at once.
+const READS: usize = 16;
+/// Endpoints sent to at once.
+const ENDPOINTS: usize = 64;
+/// Exchanges with one endpoint at once.
+const PER_ENDPOINT: usize = 2;
+/// A tick begins no exchange with an endpoint that has kept it this long. The rest stays due for the next tick.
+const ENDPOINT_TIME: SignedDuration = SignedDuration::from_secs(10);
+/// After this many exchanges in a row without any answer, an endpoint's other events are postponed untried.
+const SILENCES: u32 = 2;
+/// How long they are postponed.
+const POSTPONED: SignedDuration = SignedDuration::from_secs(60);
+/// A postponed event that is older than this is given up: well beyond the schedule's last try.
+const MAX_AGE: SignedDuration = SignedDuration::from_hours(48);
 /// A try that has not been recorded after this long counts as lost. Longer than an exchange may last.
 const TRY_LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// An event that was leased this often has been lost as often as tried: whatever it does to us, it stops.
+const MAX_LEASES: u32 = 2 * WAITS_SECONDS.len() as u32;
 
 /// Sends webhooks.
 pub struct Deliver {
@@ -54,54 +80,173 @@ pub struct Delivered {
     pub retried: u32,
     /// Given up.
     pub given_up: u32,
+    /// Put off untried, because their endpoint does not answer.
+    pub postponed: u32,
+    /// Could not be read, leased or recorded: they come again.
+    pub failed: u32,
 }
 
+impl Delivered {
+    /// Whether there was nothing to do.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn one(result: Result<Option<Done>, StoreError>, job: &JobId, id: &DeliveryId) -> Self {
+        let mut one = Self::default();
+        match result {
+            Ok(Some(Done::Ended(EventState::Sent))) => one.sent = 1,
+            Ok(Some(Done::Ended(EventState::Pending))) => one.retried = 1,
+            Ok(Some(Done::Ended(EventState::Failed))) => one.given_up = 1,
+            Ok(Some(Done::Postponed)) => one.postponed = 1,
+            Ok(None) => {}
+            Err(err) => {
+                one.failed = 1;
+                tracing::error!(job.id = %job, delivery.id = %id, error = %err, "delivery not recorded");
+            }
+        }
+        one
+    }
+}
+
+impl AddAssign for Delivered {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.retried += other.retried;
+        self.given_up += other.given_up;
+        self.postponed += other.postponed;
+        self.failed += other.failed;
+    }
+}
+
+/// What became of one event in one tick.
+enum Done {
+    /// A try was made, or the last one is over.
+    Ended(EventState),
+    /// Not tried.
+    Postponed,
+}
+
+/// Whose events, and scheme, host and port they go to.
+type Endpoint = (ClientId, String);
+
 impl Deliver {
-    /// One tick over the due events.
+    /// One tick over the due events. It lasts about as long as the slowest endpoint is given: two exchanges.
     ///
     /// # Errors
     /// [`StoreError`] when the due events cannot be listed.
     pub async fn tick(&self) -> Result<Delivered, StoreError> {
         let mut delivered = Delivered::default();
-        for (job, id) in self.deliveries.due_deliveries(self.clock.now(), BATCH).await? {
-            match self.try_once(&job, &id).await {
-                Ok(Some(EventState::Sent)) => delivered.sent += 1,
-                Ok(Some(EventState::Pending)) => delivered.retried += 1,
-                Ok(Some(EventState::Failed)) => delivered.given_up += 1,
+        let due = self.deliveries.due_deliveries(self.clock.now(), BATCH).await?;
+        let mut found = stream::iter(due)
+            .map(|(job, id)| async move { (self.deliveries.delivery(&job, &id).await, job, id) })
+            .buffered(READS);
+        let mut endpoints: BTreeMap<Endpoint, Vec<DeliveryRecord>> = BTreeMap::new();
+        while let Some((read, job, id)) = found.next().await {
+            match read {
+                Ok(Some(event)) => endpoints.entry(endpoint(&event)).or_default().push(event),
                 Ok(None) => {}
-                Err(err) => {
-                    tracing::error!(job.id = %job, delivery.id = %id, error = %err, "delivery not recorded");
-                }
+                Err(err) => delivered += Delivered::one(Err(err), &job, &id),
             }
+        }
+        let mut lanes =
+            stream::iter(endpoints.into_values()).map(|events| self.serve_endpoint(events)).buffer_unordered(ENDPOINTS);
+        while let Some(served) = lanes.next().await {
+            delivered += served;
         }
         Ok(delivered)
     }
 
-    async fn try_once(&self, job: &JobId, id: &DeliveryId) -> Result<Option<EventState>, StoreError> {
-        let Some(delivery) = self.deliveries.delivery(job, id).await? else { return Ok(None) };
+    /// The due events of one endpoint, a few at once, until it has had its time.
+    async fn serve_endpoint(&self, events: Vec<DeliveryRecord>) -> Delivered {
+        let began = self.clock.now();
+        let silences = AtomicU32::new(0);
+        let silences = &silences;
+        let mut tries = stream::iter(events)
+            .map(|event| async move {
+                let (job, id) = (event.job_id.clone(), event.id.clone());
+                let result = if silences.load(Ordering::Relaxed) >= SILENCES {
+                    self.postpone(event).await
+                } else if self.clock.now().duration_since(began) > ENDPOINT_TIME {
+                    Ok(None)
+                } else {
+                    self.try_once(event, silences).await
+                };
+                Delivered::one(result, &job, &id)
+            })
+            .buffer_unordered(PER_ENDPOINT);
+        let mut served = Delivered::default();
+        while let Some(one) = tries.next().await {
+            served += one;
+        }
+        served
+    }
+
+    async fn try_once(&self, event: DeliveryRecord, silences: &AtomicU32) -> Result<Option<Done>, StoreError> {
         let now = self.clock.now();
-        if delivery.state != EventState::Pending || delivery.due_at.is_none_or(|due| due > now) {
+        // The index lags behind: what the row says counts.
+        if !is_due(&event, now) {
             return Ok(None);
+        }
+        if event.tries >= MAX_LEASES {
+            return self.give_up(event, "could not be sent").await.map(Some);
         }
         let leased = DeliveryRecord {
             due_at: now.checked_add(TRY_LEASE).ok(),
-            tries: delivery.tries + 1,
-            version: delivery.version + 1,
-            ..delivery
+            tries: event.tries + 1,
+            version: event.version + 1,
+            ..event
         };
-        match self.deliveries.commit_delivery(&leased).await {
-            Ok(()) => {}
-            Err(CommitError::Store(err)) => return Err(err),
-            Err(_) => return Ok(None),
+        if !self.commit(&leased).await? {
+            return Ok(None);
         }
         let outcome = match self.request(&leased).await? {
             Some(request) => self.sender.send(request).await,
             None => SendOutcome::NotSent("event could not be written"),
         };
+        match outcome {
+            SendOutcome::Answered { .. } => silences.store(0, Ordering::Relaxed),
+            SendOutcome::NotSent(_) => drop(silences.fetch_add(1, Ordering::Relaxed)),
+        }
         let after = self.judge(leased, &outcome);
         let state = after.state;
         self.record(after).await?;
-        Ok(Some(state))
+        Ok(Some(Done::Ended(state)))
+    }
+
+    /// Puts an event off without a try, or gives it up where that has gone on for too long.
+    async fn postpone(&self, event: DeliveryRecord) -> Result<Option<Done>, StoreError> {
+        let now = self.clock.now();
+        if !is_due(&event, now) {
+            return Ok(None);
+        }
+        if now.duration_since(event.created_at) > MAX_AGE {
+            return self.give_up(event, "no answer from the endpoint").await.map(Some);
+        }
+        let postponed = DeliveryRecord { due_at: now.checked_add(POSTPONED).ok(), version: event.version + 1, ..event };
+        Ok(self.commit(&postponed).await?.then_some(Done::Postponed))
+    }
+
+    async fn give_up(&self, event: DeliveryRecord, why: &str) -> Result<Done, StoreError> {
+        let version = event.version + 1;
+        let last_result = event.last_result.clone().or_else(|| Some(why.to_owned()));
+        self.record(DeliveryRecord { state: EventState::Failed, due_at: None, last_result, version, ..event }).await?;
+        Ok(Done::Ended(EventState::Failed))
+    }
+
+    /// Changes the event alone. `false` when another tick was quicker.
+    async fn commit(&self, event: &DeliveryRecord) -> Result<bool, StoreError> {
+        match self.deliveries.commit_delivery(event).await {
+            Ok(()) => Ok(true),
+            Err(CommitError::Store(err)) => Err(err),
+            Err(
+                CommitError::Stale
+                | CommitError::InsufficientCredits
+                | CommitError::AlreadyInLedger
+                | CommitError::KeyTaken,
+            ) => Ok(false),
+        }
     }
 
     /// The signed request. The job is as it was at the event, with a link made now.
@@ -157,31 +302,48 @@ impl Deliver {
         DeliveryRecord { state, due_at, last_result: result, version: delivery.version + 1, ..delivery }
     }
 
-    /// The event's new state, on the event and on its job together.
+    /// The event's new state, and with it, in one transaction, what the job shows of it.
     async fn record(&self, delivery: DeliveryRecord) -> Result<(), StoreError> {
         for _ in 0..JUDGEMENTS {
-            let Some(job) = self.jobs.job(&delivery.job_id).await? else {
-                return swallow_stale(self.deliveries.commit_delivery(&delivery).await);
-            };
+            let job = self.jobs.job(&delivery.job_id).await?;
+            let Some(job) = job.filter(|job| shows_otherwise(job, &delivery)) else { break };
             let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
             let mut change = context.edit(&job, |job| {
                 job.events.insert(delivery.event.as_str().to_owned(), delivery.state);
             });
             change.delivery = Some(delivery.clone());
-            match self.jobs.commit(change).await.map_err(Missed::from) {
+            match self.jobs.commit(change).await {
                 Ok(()) => return Ok(()),
-                Err(Missed::Again | Missed::Credits) => {}
-                Err(Missed::Store(err)) => return Err(err),
+                Err(CommitError::Store(err)) => return Err(err),
+                Err(
+                    CommitError::Stale
+                    | CommitError::InsufficientCredits
+                    | CommitError::AlreadyInLedger
+                    | CommitError::KeyTaken,
+                ) => {}
+            }
+            // The job changed, or the event did: then another tick, that took this one for lost, has recorded it.
+            let stored = self.deliveries.delivery(&delivery.job_id, &delivery.id).await?;
+            if stored.is_none_or(|stored| stored.version + 1 != delivery.version) {
+                return Ok(());
             }
         }
-        Ok(())
+        // The job shows it already, is gone, or changes all the time: not to send twice is worth more.
+        self.commit(&delivery).await.map(drop)
     }
 }
 
-/// Another tick was quicker: its record stands.
-fn swallow_stale(result: Result<(), CommitError>) -> Result<(), StoreError> {
-    match result {
-        Err(CommitError::Store(err)) => Err(err),
-        Ok(()) | Err(_) => Ok(()),
-    }
+fn is_due(event: &DeliveryRecord, now: Timestamp) -> bool {
+    event.state == EventState::Pending && event.due_at.is_some_and(|due| due <= now)
+}
+
+/// Whether the job's own account of this event is out of date. It tells of the current run's events only.
+fn shows_otherwise(job: &JobRecord, delivery: &DeliveryRecord) -> bool {
+    let of_this_run = job.queued_at.is_none_or(|queued| delivery.created_at >= queued);
+    of_this_run && job.events.get(delivery.event.as_str()) != Some(&delivery.state)
+}
+
+fn endpoint(event: &DeliveryRecord) -> Endpoint {
+    let origin = url::Url::parse(&event.url).map(|url| url.origin().ascii_serialization());
+    (event.client.clone(), origin.unwrap_or_default())
 }

@@ -76,19 +76,27 @@ impl Sweep {
         if job.due_at.is_none_or(|due| due > context.now) {
             return Ok(());
         }
-        if self.too_old(&job, context.now) {
-            swept.expired += u32::from(self.end(&context, &job, Command::Expire, "expired").await?);
+        let too_old = self.too_old(&job, context.now);
+        match self.adopt(&context, &job).await {
+            Ok(true) => {
+                swept.adopted += 1;
+                return Ok(());
+            }
+            Ok(false) => {}
+            // Nothing keeps a hold open beyond the greatest age.
+            Err(err) if too_old => tracing::error!(job.id = %id, error = %err, "expires without a look for a manifest"),
+            Err(err) => return Err(err),
+        }
+        if too_old {
+            swept.expired += u32::from(self.end(&context, &job, Command::Expire, "expired", attempt::idle).await?);
             return Ok(());
         }
         match job.state.phase {
-            Phase::Pending if job.state.attempts_in_run > 0 && self.adopt(&context, &job).await? => swept.adopted += 1,
             Phase::Pending => swept.resent += u32::from(self.resend(&context, &job).await?),
-            Phase::Processing { .. } if self.adopt(&context, &job).await? => swept.adopted += 1,
             Phase::Processing { .. } => {
                 let lapse = Command::Lapse { now: context.now };
-                if self.end(&context, &job, lapse, "lapsed").await? {
+                if self.end(&context, &job, lapse, "lapsed", unsent).await? {
                     swept.lapsed += 1;
-                    // Its message may be in flight, or gone with the worker. Two messages do no harm.
                     if let Some(job) = self.jobs.job(id).await? {
                         swept.resent += u32::from(self.resend(&context, &job).await?);
                     }
@@ -104,7 +112,11 @@ impl Sweep {
         since.saturating_add(self.policy.max_job_age).is_ok_and(|end| end <= now)
     }
 
+    /// Completes the job if an attempt of its run had finished it.
     async fn adopt(&self, context: &Context<'_>, job: &JobRecord) -> Result<bool, StoreError> {
+        if job.started_at.is_none() {
+            return Ok(false);
+        }
         claim::adopt(&*self.jobs, &*self.objects, context, job).await
     }
 
@@ -115,9 +127,10 @@ impl Sweep {
         job: &JobRecord,
         command: Command,
         outcome: &str,
+        edit: fn(&mut JobRecord),
     ) -> Result<bool, StoreError> {
         let Ok(transition) = lifecycle::apply(&job.state, command) else { return Ok(false) };
-        let mut change = context.change(job, transition, attempt::idle);
+        let mut change = context.change(job, transition, edit);
         change.attempt = attempt::ended(&*self.jobs, job, outcome, context.now).await?;
         self.commit(change).await
     }
@@ -143,4 +156,11 @@ impl Sweep {
             Err(Missed::Store(err)) => Err(err),
         }
     }
+}
+
+/// A lapsed attempt's message may be in flight, or gone with its worker: no message is known, until the one that is
+/// sent now is. Two messages do no harm.
+fn unsent(job: &mut JobRecord) {
+    attempt::idle(job);
+    job.enqueued_at = None;
 }

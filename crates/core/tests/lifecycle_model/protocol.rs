@@ -28,6 +28,8 @@ pub(crate) struct Protocol {
     pub(crate) report_faults: u8,
     pub(crate) duplicates: u8,
     pub(crate) abandons: u8,
+    /// Whether report faults hit failures too, not only completions.
+    pub(crate) late_failures: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +43,9 @@ pub(crate) enum Step {
     Heartbeats(usize),
     Reports(usize, Report),
     /// The report arrives, and a copy of it later again.
-    ReportsTwice(usize),
+    ReportsTwice(usize, Report),
     /// The report arrives only later; the worker gives up.
-    ReportsLate(usize),
+    ReportsLate(usize, Report),
     /// The report is lost; the worker gives up.
     ReportIsLost(usize),
     IsKilled(usize),
@@ -118,24 +120,22 @@ impl Protocol {
             may(true, Step::Goes(i));
             may(worker.receipt, Step::VisibilityLapses(i));
             may(world.kills > 0, Step::IsKilled(i));
-            match worker.task {
-                Task::Making(attempt) => {
-                    may(lease_over, Step::Heartbeats(i));
-                    may(true, Step::Reports(i, Report::Failed { attempt, reason_is_final: false }));
-                    may(true, Step::Reports(i, Report::Failed { attempt, reason_is_final: true }));
-                    may(world.abandons > 0, Step::Reports(i, Report::Abandoned(attempt)));
+            if let Task::Making(_) = worker.task {
+                may(lease_over, Step::Heartbeats(i));
+            }
+            for report in reports(worker.task) {
+                let is_abandoned = matches!(report, Report::Abandoned(_));
+                may(!is_abandoned || world.abandons > 0, Step::Reports(i, report));
+                // A final failure ends the job: what comes after it is refused like any other late call. A lost
+                // failure is a killed worker.
+                let completes = matches!(report, Report::Completed { .. });
+                let may_fail_later =
+                    self.late_failures && matches!(report, Report::Failed { reason_is_final: false, .. });
+                if world.report_faults > 0 && (completes || may_fail_later) {
+                    may(world.late[0].is_none(), Step::ReportsTwice(i, report));
+                    may(world.late[0].is_none(), Step::ReportsLate(i, report));
+                    may(completes, Step::ReportIsLost(i));
                 }
-                Task::Reporting { .. } if world.report_faults > 0 => {
-                    may(world.late[0].is_none(), Step::ReportsTwice(i));
-                    may(world.late[0].is_none(), Step::ReportsLate(i));
-                    may(true, Step::ReportIsLost(i));
-                }
-                Task::Free
-                | Task::Asking
-                | Task::Claiming
-                | Task::Measuring(_)
-                | Task::Reporting { .. }
-                | Task::Deleting => {}
             }
         }
         steps
@@ -217,9 +217,17 @@ impl Protocol {
                 world.abandons -= u8::from(matches!(report, Report::Abandoned(_)));
                 self.report(world, i, report);
             }
-            Step::ReportsTwice(i) | Step::ReportsLate(i) | Step::ReportIsLost(i) => {
+            Step::ReportsTwice(i, report) => {
+                (world.report_faults, world.late[0]) = (world.report_faults - 1, Some(report));
+                self.report(world, i, report);
+            }
+            Step::ReportsLate(i, report) => {
+                (world.report_faults, world.late[0]) = (world.report_faults - 1, Some(report));
+                world.leave(i);
+            }
+            Step::ReportIsLost(i) => {
                 world.report_faults -= 1;
-                self.misreport(world, i, step);
+                world.leave(i);
             }
             Step::IsKilled(i) => {
                 world.kills -= 1;
@@ -322,15 +330,6 @@ impl Protocol {
         }
     }
 
-    fn misreport(&self, world: &mut World, i: usize, step: Step) {
-        let Task::Reporting { attempt, own } = world.workers[i].task else { return };
-        let report = Report::Completed { attempt, own };
-        if !matches!(step, Step::ReportIsLost(_)) {
-            world.late[0] = Some(report);
-        }
-        if matches!(step, Step::ReportsTwice(_)) { self.report(world, i, report) } else { world.leave(i) }
-    }
-
     /// The control plane's side of a report.
     fn take_report(&self, world: &mut World, report: Report) -> Answer {
         let command = match report {
@@ -364,5 +363,18 @@ impl Protocol {
     /// Whether a look misses the manifest.
     fn blind(&self, world: &World) -> bool {
         self.variant == Variant::IgnoresManifestWhenExhausted && world.job.attempts_in_run >= MAX_ATTEMPTS
+    }
+}
+
+/// What a worker may have to report now.
+fn reports(task: Task) -> Vec<Report> {
+    match task {
+        Task::Making(attempt) => vec![
+            Report::Failed { attempt, reason_is_final: false },
+            Report::Failed { attempt, reason_is_final: true },
+            Report::Abandoned(attempt),
+        ],
+        Task::Reporting { attempt, own } => vec![Report::Completed { attempt, own }],
+        Task::Free | Task::Asking | Task::Claiming | Task::Measuring(_) | Task::Deleting => Vec::new(),
     }
 }

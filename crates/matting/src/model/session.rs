@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorRef};
@@ -32,10 +33,25 @@ pub(super) fn load_runtime(library: &Path) -> Result<(), EngineError> {
         .map_err(|error| failed(error.to_string()))?
         .with_name("rotoless")
         .with_telemetry(false)
+        .with_logger(Arc::new(log))
         .build()
         .map_err(|error| failed(error.to_string()))?;
+    // With a logger of one's own the runtime starts at its most talkative.
+    built.set_log_level(LogLevel::Warning);
     *environment = Some(built);
     Ok(())
+}
+
+/// Its words become ours. None is an error here: those come back from the call that failed.
+fn log(level: LogLevel, category: &str, _id: &str, place: &str, message: &str) {
+    match level {
+        LogLevel::Verbose | LogLevel::Info => {
+            tracing::debug!(runtime.category = category, runtime.place = place, "{message}")
+        }
+        LogLevel::Warning | LogLevel::Error | LogLevel::Fatal => {
+            tracing::warn!(runtime.category = category, runtime.place = place, "{message}");
+        }
+    }
 }
 
 /// A loaded network.
@@ -93,7 +109,8 @@ impl Network {
         let mut builder = Session::builder(&environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             .with_intra_threads(threads)?
-            .with_intra_op_spinning(false)?;
+            .with_intra_op_spinning(false)?
+            .with_log_level(LogLevel::Warning)?;
         Ok(Self { session: builder.commit_from_file(file)?, options: Arc::new(RunOptions::new()?) })
     }
 

@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn a_flood_of_packets_is_cut_off() {
         let packet = r#"{"stream_index": 9, "pts": 0}"#;
-        let json = format!("{{\"packets\": [{}]}}", vec![packet; 11].join(","));
+        let json = format!("{{\"packets\": [{}]}}", [packet; 11].join(","));
         assert!(matches!(Stamps::read(json.as_bytes(), WANTED), Err(Unreadable::TooMany)));
     }
 

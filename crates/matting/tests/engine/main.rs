@@ -3,6 +3,7 @@
 //! Tests of the picture use the real weights; those of the pipeline a free model that takes bright for subject.
 //! Weights and runtime are looked for in `ROTOLESS_MODELS`, else in `models` of the repository; tests that do not find
 //! them fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod formats;
 mod hostile;

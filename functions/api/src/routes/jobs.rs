@@ -64,12 +64,12 @@ async fn create(
             None => Err(refusal),
         };
     }
-    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| match err {
-        // The same key at the same moment, and neither answer is there yet.
-        SubmitError::Contention if promise.is_some() => {
-            ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1)
+    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| {
+        if promise.is_some() && matches!(err, SubmitError::Contention) {
+            // The same key at the same moment, and neither answer is there yet.
+            return ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1);
         }
-        other => other.into(),
+        err.into()
     })?;
     let message = if request.auto_start == Some(false) { "Job created" } else { "Job created and started" };
     let reply = answer(&app, &created.job, message).await?;

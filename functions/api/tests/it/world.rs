@@ -62,6 +62,8 @@ impl World {
 
     /// A service whose host decided otherwise in some point.
     pub(crate) async fn with(decide: impl FnOnce(&mut ApiState)) -> Self {
+        // The second world of a process finds it installed.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (embedded, settings) = embedded(&dir).await;
         let clients = AwsClients::connect(&settings).await;

@@ -1,0 +1,193 @@
+//! Claim: one attempt at a time, numbered; finished work is adopted, not done again.
+
+use rotoless_contract::manifest::Manifest;
+use rotoless_contract::worker::{FailureReason, Refusal, ReportRequest};
+use rotoless_contract::{JobStatus, Run};
+use rotoless_core::lifecycle::Phase;
+use rotoless_core::usecase::CallError;
+
+use super::store::{Call, When};
+use super::world::{PRICE, World, claim_request, manifest};
+
+fn refusal<T: std::fmt::Debug>(result: Result<T, CallError>) -> Refusal {
+    match result {
+        Err(CallError::Refused { refusal, .. }) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// TW-2.
+#[tokio::test]
+async fn of_two_workers_with_the_same_message_one_gets_the_lease() {
+    let world = World::new();
+    let id = world.created().await;
+    let first = world.claimed(&id).await;
+    assert_eq!(first.attempt.get(), 1);
+    match world.try_claim(&id).await {
+        Err(CallError::Refused { refusal: Refusal::Leased, retry_after_seconds: Some(wait) }) => {
+            assert!((120..=121).contains(&wait), "{wait}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let kinds: Vec<_> = world.events(&id).into_iter().map(|event| event.event.as_str()).collect();
+    assert_eq!(kinds, ["job.started"], "announced once");
+}
+
+#[tokio::test]
+async fn of_two_claims_at_the_same_instant_one_gets_the_lease() {
+    let world = World::new();
+    let id = world.created().await;
+    let (quicker, job) = (world.clone(), id.clone());
+    world.store.intrude(async move {
+        let _ = quicker.claimed(&job).await;
+    });
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
+    assert_eq!(world.job(&id).state.attempts, 1);
+}
+
+/// G-10.
+#[tokio::test]
+async fn after_a_lapsed_lease_the_next_claim_is_the_next_attempt_and_fences_off_the_last() {
+    let world = World::new();
+    let id = world.created().await;
+    let first = world.claimed(&id).await;
+    world.pass_lease();
+    let second = world.claimed(&id).await;
+    assert_eq!(second.attempt.get(), 2);
+    assert_ne!(first.output.key, second.output.key);
+    assert_eq!(refusal(world.heartbeat(&first, 1, 2).await), Refusal::StaleAttempt);
+    assert_eq!(refusal(world.probed(&first, 3000).await), Refusal::StaleAttempt);
+    assert_eq!(world.events(&id).len(), 1, "started is announced once a run");
+}
+
+/// G-18.
+#[tokio::test]
+async fn a_claim_needs_the_token_of_the_message() {
+    let world = World::new();
+    let id = world.created().await;
+    for token in ["", "0000", &"0".repeat(64)] {
+        let refused = world.claims().claim(&id, &claim_request(Run::FIRST, token)).await;
+        assert!(matches!(refused, Err(CallError::WrongToken)), "{refused:?}");
+    }
+    let token = world.job(&id).claim_token.unwrap().0;
+    let future = world.claims().claim(&id, &claim_request(Run::FIRST.next(), &token)).await;
+    assert!(matches!(future, Err(CallError::WrongToken)), "{future:?}");
+    assert_eq!(world.job(&id).state.attempts, 0);
+}
+
+/// G-11, K4.
+#[tokio::test]
+async fn a_manifest_without_a_report_is_adopted_by_the_next_claim() {
+    let world = World::new();
+    let id = world.created().await;
+    let first = world.claimed(&id).await;
+    world.finish_work(&first);
+    world.pass_lease();
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+    let job = world.job(&id);
+    assert_eq!((job.state.status(), job.state.attempts), (JobStatus::Completed, 1));
+    assert_eq!(world.balance().used, PRICE);
+    assert_eq!(world.attempt(&id, 1).outcome.as_deref(), Some("completed"));
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+}
+
+#[tokio::test]
+async fn a_manifest_of_an_attempt_that_was_abandoned_after_it_is_adopted() {
+    let world = World::new();
+    let id = world.created().await;
+    let first = world.claimed(&id).await;
+    world.finish_work(&first);
+    world.report(&first, &ReportRequest::Abandoned { detail: "SIGTERM".to_owned() }).await.unwrap();
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+    assert_eq!((world.job(&id).state.status(), world.balance().used), (JobStatus::Completed, PRICE));
+}
+
+#[tokio::test]
+async fn a_manifest_is_not_adopted_from_under_a_live_lease() {
+    let world = World::new();
+    let id = world.created().await;
+    let first = world.claimed(&id).await;
+    let digest = world.finish_work(&first);
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
+    assert_eq!(world.report_completed(&first, &digest).await.unwrap().status, JobStatus::Completed);
+}
+
+/// G-15, TR-9.
+#[tokio::test]
+async fn a_manifest_that_lies_is_not_adopted() {
+    type Lie = fn(&mut Manifest);
+    let lies: [(&str, Lie); 7] = [
+        ("version", |m| m.v = 2),
+        ("run", |m| m.run = Run::new(7).unwrap()),
+        ("attempt", |m| m.attempt = m.attempt.next()),
+        ("size", |m| m.output.size_bytes += 1),
+        ("another job's object", |m| m.output_key = "outputs/job_other/1/1/output.webm".to_owned()),
+        ("a path upwards", |m| m.output_key = m.output_key.replace("output.webm", "../1/output.webm")),
+        ("format", |m| m.output.format = rotoless_contract::OutputFormat::Mov),
+    ];
+    for (what, lie) in lies {
+        let world = World::new();
+        let id = world.created().await;
+        let claim = world.claimed(&id).await;
+        let mut manifest = manifest(&claim, 3000);
+        lie(&mut manifest);
+        world.upload_output(&claim);
+        world.put_manifest(&claim, &manifest);
+        world.pass_lease();
+        assert_eq!(world.claimed(&id).await.attempt.get(), 2, "{what}");
+    }
+}
+
+/// G-12.
+#[tokio::test]
+async fn the_fourth_claim_fails_the_job_and_gives_its_credits_back() {
+    let world = World::new();
+    let id = world.created().await;
+    for n in 1..=3 {
+        assert_eq!(world.claimed(&id).await.attempt.get(), n);
+        world.pass_lease();
+    }
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+    assert_eq!(world.job(&id).state.phase, Phase::Failed { reason: FailureReason::WorkerLost });
+    assert_eq!((world.balance().held.0, world.balance().used.0), (0, 0));
+}
+
+/// G-12, K7.
+#[tokio::test]
+async fn the_fourth_claim_completes_a_job_whose_third_attempt_had_finished() {
+    let world = World::new();
+    let id = world.created().await;
+    for _ in 1..=2 {
+        world.claimed(&id).await;
+        world.pass_lease();
+    }
+    let third = world.claimed(&id).await;
+    world.finish_work(&third);
+    world.pass_lease();
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+    assert_eq!((world.job(&id).state.status(), world.balance().used), (JobStatus::Completed, PRICE));
+}
+
+#[tokio::test]
+async fn no_attempt_is_spent_where_no_links_can_be_made() {
+    let world = World::new();
+    let id = world.created().await;
+    world.down(Call::Presign);
+    assert!(matches!(world.try_claim(&id).await, Err(CallError::Store(_))));
+    assert_eq!(world.job(&id).state.attempts, 0);
+    world.all_up();
+    assert_eq!(world.claimed(&id).await.attempt.get(), 1);
+}
+
+/// K1.
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_costs_one_lease_and_nothing_else() {
+    let world = World::new();
+    let id = world.created().await;
+    // Job, three links, then the commit.
+    world.fail_call(4, When::After);
+    assert!(matches!(world.try_claim(&id).await, Err(CallError::Store(_))));
+    assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
+    world.pass_lease();
+    assert_eq!(world.claimed(&id).await.attempt.get(), 2);
+}

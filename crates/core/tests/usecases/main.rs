@@ -1,0 +1,13 @@
+//! The use cases against a store in memory that keeps exactly what the ports promise, with faults on demand and a
+//! virtual clock. After every test the books are checked (`World::audit`).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
+
+mod claim;
+mod deliver;
+mod faults;
+mod receiver;
+mod report;
+mod store;
+mod submit;
+mod sweep;
+mod world;

@@ -1,0 +1,304 @@
+//! The double of every port but the sender: one lock, conditions as `core::ports` writes them, and faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use rotoless_contract::queue::QueueMessage;
+use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits};
+use rotoless_core::header::{Container, Header};
+use rotoless_core::ledger::{Balance, Cause, Movement};
+use rotoless_core::ports::*;
+use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
+
+/// A call of a port, as far as faults and the order of calls tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Call {
+    Job,
+    Commit,
+    Due,
+    Attempt,
+    Promise,
+    DueDeliveries,
+    Delivery,
+    CommitDelivery,
+    Head,
+    Read,
+    Presign,
+    Send,
+    Wake,
+    Probe,
+    Balance,
+}
+
+/// When a call fails: before it did anything, or after, so that only its answer is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum When {
+    Before,
+    After,
+}
+
+#[derive(Default)]
+pub(crate) struct Tables {
+    pub jobs: BTreeMap<JobId, JobRecord>,
+    pub attempts: BTreeMap<(JobId, Attempt), AttemptRecord>,
+    pub deliveries: BTreeMap<(JobId, DeliveryId), DeliveryRecord>,
+    pub promises: BTreeMap<String, IdempotencyRecord>,
+    pub balances: BTreeMap<ClientId, Balance>,
+    pub ledger: BTreeMap<(ClientId, String), Movement>,
+    pub objects: BTreeMap<String, Bytes>,
+    pub messages: Vec<QueueMessage>,
+    pub wakes: u32,
+    /// Every call so far, in order.
+    pub calls: Vec<Call>,
+    /// The call with this number (from 0) fails once.
+    pub fault: Option<(usize, When)>,
+    /// Calls of these kinds fail before they do anything.
+    pub down: BTreeSet<Call>,
+    /// What the header of an upload says.
+    pub header_ms: Option<u64>,
+}
+
+#[derive(Default)]
+pub(crate) struct Store {
+    tables: Mutex<Tables>,
+    /// Runs before the next commit is judged: somebody else who is quicker.
+    intruder: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+fn lost(when: When) -> StoreError {
+    match when {
+        When::Before => StoreError::Unavailable("injected".into()),
+        When::After => StoreError::Timeout { maybe_applied: true, source: "injected".into() },
+    }
+}
+
+impl Store {
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap()
+    }
+
+    pub(crate) fn intrude(&self, quicker: impl Future<Output = ()> + Send + 'static) {
+        *self.intruder.lock().unwrap() = Some(Box::pin(quicker));
+    }
+
+    async fn let_intruder_in(&self) {
+        let quicker = self.intruder.lock().unwrap().take();
+        if let Some(quicker) = quicker {
+            quicker.await;
+        }
+    }
+
+    /// Does a call, unless a fault says otherwise.
+    fn call<T, E: From<StoreError>>(&self, call: Call, work: impl FnOnce(&mut Tables) -> Result<T, E>) -> Result<T, E> {
+        let mut tables = self.tables();
+        let nth = tables.calls.len();
+        tables.calls.push(call);
+        let fault = tables.fault.filter(|(at, _)| *at == nth).map(|(_, when)| when);
+        if tables.down.contains(&call) || fault == Some(When::Before) {
+            return Err(lost(When::Before).into());
+        }
+        let done = work(&mut tables)?;
+        if fault == Some(When::After) { Err(lost(When::After).into()) } else { Ok(done) }
+    }
+}
+
+impl Tables {
+    fn apply(&mut self, change: Change) -> Result<(), CommitError> {
+        let job = &change.job;
+        let stored = self.jobs.get(&job.id).map_or(0, |job| job.version);
+        if stored + 1 != job.version {
+            return Err(CommitError::Stale);
+        }
+        if let Some(delivery) = &change.delivery {
+            self.judge_delivery(delivery)?;
+        }
+        if let Some(promise) = &change.idempotency {
+            let taken = self.promises.get(&promise.scope).is_some_and(|old| old.expires_at > job.updated_at);
+            if taken {
+                return Err(CommitError::KeyTaken);
+            }
+        }
+        if let Some((cause, movement)) = &change.money {
+            self.move_credits(&job.client, cause, *movement)?;
+        }
+        // Nothing refuses from here on.
+        if let Some(promise) = change.idempotency {
+            self.promises.insert(promise.scope.clone(), promise);
+        }
+        if let Some(attempt) = change.attempt {
+            self.attempts.insert((job.id.clone(), attempt.attempt), attempt);
+        }
+        if let Some(delivery) = change.delivery {
+            self.deliveries.insert((job.id.clone(), delivery.id.clone()), delivery);
+        }
+        self.jobs.insert(change.job.id.clone(), change.job);
+        Ok(())
+    }
+
+    fn judge_delivery(&self, delivery: &DeliveryRecord) -> Result<(), CommitError> {
+        let key = (delivery.job_id.clone(), delivery.id.clone());
+        let stored = self.deliveries.get(&key).map_or(0, |stored| stored.version);
+        if stored + 1 == delivery.version { Ok(()) } else { Err(CommitError::Stale) }
+    }
+
+    fn move_credits(&mut self, client: &ClientId, cause: &Cause, movement: Movement) -> Result<(), CommitError> {
+        let row = (client.clone(), cause.row_id());
+        if self.ledger.contains_key(&row) {
+            return Err(CommitError::AlreadyInLedger);
+        }
+        let before = self.balances.get(client).copied().unwrap_or_default();
+        let after = before.after(movement).ok_or(CommitError::InsufficientCredits)?;
+        self.balances.insert(client.clone(), after);
+        self.ledger.insert(row, movement);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Jobs for Store {
+    async fn job(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        self.call(Call::Job, |tables| Ok(tables.jobs.get(id).cloned()))
+    }
+
+    async fn commit(&self, change: Change) -> Result<(), CommitError> {
+        self.let_intruder_in().await;
+        self.call(Call::Commit, |tables| tables.apply(change))
+    }
+
+    async fn list(&self, _query: &ListQuery) -> Result<JobPage, StoreError> {
+        unreachable!("no use case lists jobs")
+    }
+
+    async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        self.call(Call::Due, |tables| {
+            let due = |job: &&JobRecord| job.due_at.is_some_and(|due| due <= now);
+            let mut jobs: Vec<&JobRecord> = tables.jobs.values().filter(due).collect();
+            jobs.sort_by_key(|job| job.due_at);
+            Ok(jobs.into_iter().take(limit as usize).map(|job| job.id.clone()).collect())
+        })
+    }
+
+    async fn attempt(&self, id: &JobId, attempt: Attempt) -> Result<Option<AttemptRecord>, StoreError> {
+        self.call(Call::Attempt, |tables| Ok(tables.attempts.get(&(id.clone(), attempt)).cloned()))
+    }
+}
+
+#[async_trait]
+impl Accounts for Store {
+    async fn balance(&self, client: &ClientId) -> Result<Balance, StoreError> {
+        self.call(Call::Balance, |tables| Ok(tables.balances.get(client).copied().unwrap_or_default()))
+    }
+
+    async fn grant(
+        &self,
+        client: &ClientId,
+        grant_id: &str,
+        amount: MilliCredits,
+        _note: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<(), CommitError> {
+        let cause = Cause::Grant { grant_id: grant_id.to_owned() };
+        self.call(Call::Commit, |tables| tables.move_credits(client, &cause, Movement::Grant(amount)))
+    }
+}
+
+#[async_trait]
+impl Promises for Store {
+    async fn promise(&self, scope: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
+        self.call(Call::Promise, |tables| Ok(tables.promises.get(scope).cloned()))
+    }
+}
+
+#[async_trait]
+impl Deliveries for Store {
+    async fn due_deliveries(&self, now: Timestamp, limit: u32) -> Result<Vec<(JobId, DeliveryId)>, StoreError> {
+        self.call(Call::DueDeliveries, |tables| {
+            let due = |event: &&DeliveryRecord| event.due_at.is_some_and(|due| due <= now);
+            let mut events: Vec<&DeliveryRecord> = tables.deliveries.values().filter(due).collect();
+            events.sort_by_key(|event| event.due_at);
+            Ok(events.into_iter().take(limit as usize).map(|event| (event.job_id.clone(), event.id.clone())).collect())
+        })
+    }
+
+    async fn delivery(&self, job: &JobId, id: &DeliveryId) -> Result<Option<DeliveryRecord>, StoreError> {
+        self.call(Call::Delivery, |tables| Ok(tables.deliveries.get(&(job.clone(), id.clone())).cloned()))
+    }
+
+    async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError> {
+        self.let_intruder_in().await;
+        self.call(Call::CommitDelivery, |tables| {
+            tables.judge_delivery(record)?;
+            tables.deliveries.insert((record.job_id.clone(), record.id.clone()), record.clone());
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Objects for Store {
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        let info = |bytes: &Bytes| ObjectInfo { size_bytes: bytes.len() as u64, content_type: None };
+        self.call(Call::Head, |tables| Ok(tables.objects.get(key).map(info)))
+    }
+
+    async fn read(&self, key: &str, start: u64, len: u64) -> Result<Option<Bytes>, StoreError> {
+        self.call(Call::Read, |tables| {
+            let part = |bytes: &Bytes| {
+                let start = (start as usize).min(bytes.len());
+                bytes.slice(start..(start + len as usize).min(bytes.len()))
+            };
+            Ok(tables.objects.get(key).map(part))
+        })
+    }
+
+    async fn presign_get(&self, key: &str, _: Duration, _: Option<&str>) -> Result<PresignedUrl, StoreError> {
+        self.call(Call::Presign, |_| Ok(PresignedUrl(format!("https://objects.example/{key}?signed"))))
+    }
+
+    async fn presign_put(&self, key: &str, _: Duration, _: &PutTerms) -> Result<PresignedPut, StoreError> {
+        self.call(Call::Presign, |_| {
+            Ok(PresignedPut {
+                url: PresignedUrl(format!("https://objects.example/{key}?signed-put")),
+                headers: Vec::new(),
+            })
+        })
+    }
+
+    async fn delete_prefix(&self, _prefix: &str) -> Result<u64, StoreError> {
+        unreachable!("no use case deletes objects")
+    }
+}
+
+#[async_trait]
+impl WorkQueue for Store {
+    async fn send(&self, message: &QueueMessage, _client: &ClientId) -> Result<(), StoreError> {
+        self.call(Call::Send, |tables| {
+            tables.messages.push(message.clone());
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Waker for Store {
+    async fn wake(&self, n: u32) -> Result<(), StoreError> {
+        self.call(Call::Wake, |tables| {
+            tables.wakes += n;
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl SourceProbe for Store {
+    async fn read_header(&self, _key: &str, _size_bytes: u64) -> Result<Header, SourceProbeError> {
+        self.call(Call::Probe, |tables| {
+            Ok(Header { container: Container::Mp4, duration_ms: tables.header_ms, width: Some(640), height: Some(360) })
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! One tick: repairing and waking do not wait for each other's luck. What is repaired is tested in `rotoless-core`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use rotoless_contract::queue::QueueMessage;
+use rotoless_contract::{Attempt, ClientId, JobId};
+use rotoless_core::policy::Policy;
+use rotoless_core::ports::*;
+use rotoless_core::record::{AttemptRecord, JobRecord};
+use rotoless_core::usecase::Sweep;
+use rotoless_sweep::{Backlog, Tick};
+
+/// A service without jobs, whose parts can be switched off.
+#[derive(Default)]
+struct Quiet {
+    visible: u32,
+    queued_wakes: u32,
+    jobs_down: bool,
+    queue_down: bool,
+    swept: AtomicU32,
+    wakes: Mutex<Vec<u32>>,
+}
+
+fn down(is_down: bool) -> Result<(), StoreError> {
+    if is_down { Err(StoreError::Unavailable("switched off".into())) } else { Ok(()) }
+}
+
+#[async_trait]
+impl Jobs for Quiet {
+    async fn due(&self, _: Timestamp, _: u32) -> Result<Vec<JobId>, StoreError> {
+        self.swept.fetch_add(1, Ordering::SeqCst);
+        down(self.jobs_down).map(|()| Vec::new())
+    }
+
+    async fn job(&self, _: &JobId) -> Result<Option<JobRecord>, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn commit(&self, _: Change) -> Result<(), CommitError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn list(&self, _: &ListQuery) -> Result<JobPage, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn attempt(&self, _: &JobId, _: Attempt) -> Result<Option<AttemptRecord>, StoreError> {
+        unreachable!("there are no jobs")
+    }
+}
+
+#[async_trait]
+impl Objects for Quiet {
+    async fn head(&self, _: &str) -> Result<Option<ObjectInfo>, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn read(&self, _: &str, _: u64, _: u64) -> Result<Option<Bytes>, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn presign_get(&self, _: &str, _: Duration, _: Option<&str>) -> Result<PresignedUrl, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn presign_put(&self, _: &str, _: Duration, _: &PutTerms) -> Result<PresignedPut, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn delete_prefix(&self, _: &str) -> Result<u64, StoreError> {
+        unreachable!("there are no jobs")
+    }
+}
+
+#[async_trait]
+impl WorkQueue for Quiet {
+    async fn send(&self, _: &QueueMessage, _: &ClientId) -> Result<(), StoreError> {
+        unreachable!("there are no jobs")
+    }
+}
+
+#[async_trait]
+impl Waker for Quiet {
+    async fn wake(&self, n: u32) -> Result<(), StoreError> {
+        self.wakes.lock().unwrap().push(n);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Backlog for Quiet {
+    async fn visible(&self) -> Result<u32, StoreError> {
+        down(self.queue_down).map(|()| self.visible)
+    }
+
+    async fn queued_wakes(&self) -> Result<u32, StoreError> {
+        Ok(self.queued_wakes)
+    }
+}
+
+impl Clock for Quiet {
+    fn now(&self) -> Timestamp {
+        Timestamp::UNIX_EPOCH
+    }
+}
+
+impl Entropy for Quiet {
+    fn bits(&self) -> [u8; 32] {
+        [0; 32]
+    }
+}
+
+fn tick(world: &Arc<Quiet>) -> Tick {
+    let sweep = Sweep {
+        jobs: world.clone(),
+        objects: world.clone(),
+        queue: world.clone(),
+        waker: world.clone(),
+        clock: world.clone(),
+        entropy: world.clone(),
+        policy: Arc::new(Policy::default()),
+    };
+    Tick { sweep: Arc::new(sweep), backlog: world.clone(), waker: world.clone(), workers_max: 3 }
+}
+
+/// G-17.
+#[tokio::test]
+async fn a_waiting_message_without_a_wake_gets_one_and_never_more_than_there_may_be_workers() {
+    for (visible, queued_wakes, woken) in
+        [(0, 0, None), (1, 0, Some(1)), (2, 1, Some(1)), (2, 2, None), (50, 0, Some(3)), (50, 49, Some(1))]
+    {
+        let world = Arc::new(Quiet { visible, queued_wakes, ..Quiet::default() });
+        let ticked = tick(&world).run().await.unwrap();
+        assert_eq!((ticked.visible, ticked.woken), (visible, woken.unwrap_or(0)));
+        assert_eq!(*world.wakes.lock().unwrap(), woken.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn workers_are_woken_although_nothing_can_be_repaired() {
+    let world = Arc::new(Quiet { visible: 1, jobs_down: true, ..Quiet::default() });
+    assert!(tick(&world).run().await.is_err());
+    assert_eq!(*world.wakes.lock().unwrap(), [1]);
+}
+
+#[tokio::test]
+async fn jobs_are_repaired_although_the_queue_cannot_be_counted() {
+    let world = Arc::new(Quiet { queue_down: true, ..Quiet::default() });
+    assert!(tick(&world).run().await.is_err());
+    assert_eq!((world.swept.load(Ordering::SeqCst), world.wakes.lock().unwrap().len()), (1, 0));
+}

@@ -1,0 +1,9 @@
+//! Sessions against a scripted control plane, queue, store and engine, over real sockets.
+
+mod engine;
+mod order;
+mod queue_end;
+mod servers;
+mod stops;
+mod transfers;
+mod world;
