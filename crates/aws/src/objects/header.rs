@@ -55,7 +55,7 @@ impl SourceProbe for HeaderProbe {
                     Err(err) => Err(io::Error::other(err)),
                 }
             };
-            read_header(BlockReader::new(size_bytes, block), size_bytes)
+            read_header(BlockReader::new(block, size_bytes), size_bytes)
         });
         match probing.await {
             Ok(Ok(header)) => Ok(header),
