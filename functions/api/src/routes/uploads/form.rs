@@ -28,7 +28,7 @@ const TIME: Duration = Duration::from_secs(15 * 60);
 /// What a form may be longer than its file: boundaries, part headers, small fields.
 const AROUND_THE_FILE: u64 = 64 * 1024;
 /// Bytes that may come until the next part begins. The parser buffers them, and searches them again and again.
-const READ_AHEAD: u64 = 256 * 1024;
+const READ_AHEAD: u64 = 128 * 1024;
 /// Greatest length of a file name that is shown, in characters.
 const MAX_NAME: usize = 255;
 
