@@ -45,7 +45,8 @@ async fn a_clip_goes_through_the_whole_service_and_comes_back_with_alpha_and_sou
 
 fn check_tracks(facts: &Value) {
     let streams = facts["streams"].as_array().unwrap();
-    let codec = |kind: &str| streams.iter().find(|stream| stream["codec_type"] == kind).map(|stream| &stream["codec_name"]);
+    let codec =
+        |kind: &str| streams.iter().find(|stream| stream["codec_type"] == kind).map(|stream| &stream["codec_name"]);
     assert_eq!((codec("video"), codec("audio")), (Some(&json!("vp9")), Some(&json!("opus"))));
     let seconds: f64 = facts["format"]["duration"].as_str().unwrap().parse().unwrap();
     assert!((seconds - 1.0).abs() < 0.1, "{seconds} s");
@@ -59,7 +60,8 @@ async fn the_sample_clip_with_model_human_matches_its_truth() {
         let client = world.first_client();
         let samples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../samples");
         let video_url = client.upload(&samples.join("portrait.mp4")).await;
-        let order = json!({"video_url": video_url, "model": "human", "bg_type": "transparent", "output_format": "webm"});
+        let order =
+            json!({"video_url": video_url, "model": "human", "bg_type": "transparent", "output_format": "webm"});
         let id = client.order_with(order).await;
         let job = client.completed(&id, Duration::from_secs(150)).await;
         let webm = world.scratch().join("output.webm");

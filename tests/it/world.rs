@@ -140,9 +140,6 @@ impl World {
         self.dir.path()
     }
 
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
-    }
 
     /// What `rotoless up` called the first key.
     pub(crate) fn first_client(&self) -> Client {
@@ -175,8 +172,10 @@ impl World {
         let mut service = self.service.take().unwrap();
         service.kill().unwrap();
         service.wait().unwrap();
-        processes::eventually("the end of every process", limit, || processes::of_session(session).is_empty().then_some(()))
-            .await;
+        processes::eventually("the end of every process", limit, || {
+            processes::of_session(session).is_empty().then_some(())
+        })
+        .await;
     }
 
     /// Ctrl-C. Gives the exit status and how long it took.

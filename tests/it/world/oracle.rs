@@ -82,11 +82,8 @@ pub(super) async fn judge(world: &World) {
     .await
     .unwrap();
     let s3 = serve_s3(&embedded).await;
-    let endpoints = Endpoints {
-        dynamodb: Some(embedded.dynamodb_url.clone()),
-        s3: Some(s3),
-        sqs: Some(embedded.sqs_url.clone()),
-    };
+    let endpoints =
+        Endpoints { dynamodb: Some(embedded.dynamodb_url.clone()), s3: Some(s3), sqs: Some(embedded.sqs_url.clone()) };
     let clients = Clients::new(endpoints, REGION, Credentials::from_keys(text("access_key"), text("secret_key"), None));
 
     let jobs = read_jobs(&clients, &embedded.names.jobs_table).await;
@@ -125,7 +122,8 @@ fn check_account(client: &str, account: &Account, wrong: &mut Vec<String>) {
         wrong.push(format!("I-1: {client} has a negative balance: {balance:?}"));
     }
     if sum != *balance || granted_by_rows != *granted || balance.iter().sum::<i128>() != *granted {
-        wrong.push(format!("I-1: {client}: balance {balance:?}, ledger {sum:?}, granted {granted} = {granted_by_rows}"));
+        wrong
+            .push(format!("I-1: {client}: balance {balance:?}, ledger {sum:?}, granted {granted} = {granted_by_rows}"));
     }
 }
 
@@ -139,7 +137,8 @@ fn check_money(id: &str, kept: &Kept, rows: &[&Row], wrong: &mut Vec<String>) {
         wrong.push(format!("I-2: {id} is {phase} and was captured {captured} times"));
     }
     let terminal = matches!(phase, "completed" | "failed");
-    let runs: Vec<u64> = rows.iter().filter(|row| row.kind == "hold").filter_map(|row| Some(row.job.as_ref()?.1)).collect();
+    let runs: Vec<u64> =
+        rows.iter().filter(|row| row.kind == "hold").filter_map(|row| Some(row.job.as_ref()?.1)).collect();
     for run in &runs {
         let of_run = rows.iter().filter(|row| row.job.as_ref().is_some_and(|(_, other)| other == run));
         let settled = of_run.filter(|row| row.kind == "capture" || row.kind == "release").count();
@@ -175,7 +174,9 @@ fn check_attempts(id: &str, kept: &Kept, wrong: &mut Vec<String>) {
     if !runs.is_sorted() {
         wrong.push(format!("I-6: {id} went back to an earlier run: {:?}", kept.attempts));
     }
-    if matches!(phase(kept), "completed" | "failed") && kept.attempts.iter().any(|attempt| attempt["ended_at"].is_null()) {
+    if matches!(phase(kept), "completed" | "failed")
+        && kept.attempts.iter().any(|attempt| attempt["ended_at"].is_null())
+    {
         wrong.push(format!("I-6: {id} is over and an attempt of it is not: {:?}", kept.attempts));
     }
 }
