@@ -2,5 +2,9 @@
 
 mod architecture;
 mod aws_conformance;
+mod crashes;
 mod journey;
+mod money;
+mod one_machine;
+mod refusals;
 mod world;

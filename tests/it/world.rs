@@ -140,9 +140,6 @@ impl World {
         self.dir.path()
     }
 
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
-    }
 
     /// What `rotoless up` called the first key.
     pub(crate) fn first_client(&self) -> Client {
