@@ -38,6 +38,6 @@ bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
 lint: ## formatting, lints, documentation
 	@cargo fmt --all --check
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
-	@RUSTDOCFLAGS='-D warnings' cargo doc --locked --quiet --workspace --no-deps --document-private-items
+	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
 .PHONY: help build setup demo test bench lint

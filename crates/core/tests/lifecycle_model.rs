@@ -8,7 +8,8 @@
 //! everything else in between. The model assumes the least of the sweep: it sends a message only where none was
 //! ever sent. One run is searched: runs share nothing but the job's row. Broken variants show that the search can
 //! fail. Not searched here: money of several jobs at once (`interleavings.rs`), wakes (`wake_model.rs`).
-#![allow(clippy::panic)]
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use rotoless_contract::worker::FailureReason;
 use rotoless_core::ledger::Hold;

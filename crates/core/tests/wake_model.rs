@@ -6,6 +6,8 @@
 //! lost or doubled inside the wake service, a worker is killed while polling or working, and stays there as a
 //! phantom "in progress" or not. The broken variants show that the search can fail.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use rotoless_core::wake::reconcile;
 
 use explore::{Model, explore};

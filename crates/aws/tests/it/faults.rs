@@ -231,7 +231,7 @@ async fn a_real_connection_that_fails_is_told_apart_by_whether_the_request_was_s
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dead = taken.local_addr().unwrap();
     drop(taken);
-    let hanging_up = server(|stream| drop(stream)).await;
+    let hanging_up = server(drop).await;
     let silent = server(|stream| drop(tokio::spawn(async move { hold(stream).await }))).await;
     for (address, applied) in [(dead, false), (hanging_up, true), (silent, true)] {
         let mut settings = world.settings.clone();

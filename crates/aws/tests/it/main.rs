@@ -1,6 +1,8 @@
 //! The adapters against the embedded AWS, and against a network that loses replies. What needs only DynamoDB also
 //! runs on Amazon's own DynamoDB Local (`second_opinion`).
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
+
 /// Tests over DynamoDB: each takes a fresh world. They run one by one on the embedded AWS, and together on the
 /// second opinion.
 macro_rules! scenarios {

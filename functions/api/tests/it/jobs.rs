@@ -246,10 +246,12 @@ async fn a_job_that_the_workers_cannot_do_is_refused_before_it_costs_anything() 
             Model::Human => Err("run `rotoless models fetch human`".to_owned()),
             Model::Original | Model::Light | Model::Pro => Ok(()),
         });
-        state.supported = Arc::new(|spec| match spec.background {
-            Background::Transparent => Err("not yet".to_owned()),
-            _ => Ok(()),
-        });
+        state.supported =
+            Arc::new(
+                |spec| {
+                    if spec.background == Background::Transparent { Err("not yet".to_owned()) } else { Ok(()) }
+                },
+            );
     })
     .await;
     let key = world.client("acme", 100).await;
