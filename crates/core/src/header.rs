@@ -1,6 +1,6 @@
 //! The early probe: what a video's header says of it, before any worker sees the file.
 //!
-//! Owns: recognising uploads by their first bytes ([`sniff`]) and reading container, length and size of the picture
+//! Owns: recognising uploads by their first bytes ([`sniff()`]) and reading container, length and size of the picture
 //! of MP4, MOV, WebM, Matroska and AVI ([`read_header`]). Does not own: decoding, and the truth. A header may lie in
 //! either direction; the worker measures the source again and what it decodes decides.
 //!

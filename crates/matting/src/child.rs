@@ -252,3 +252,109 @@ fn readable(stderr: &[u8]) -> String {
     let skipped = line.chars().count().saturating_sub(SHOWN_STDERR_CHARS);
     line.chars().skip(skipped).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    const LIMITS: Confinement = Confinement { memory_bytes: 1 << 30, cpu_seconds: 1, file_bytes: 1000 };
+
+    fn shell(script: &str) -> Child {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        Child::spawn("a shell", command, LIMITS).unwrap()
+    }
+
+    fn output(child: &mut Child) -> String {
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn is_running(pid: i32) -> bool {
+        // A zombie that nobody waits for has no command line either.
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty())
+    }
+
+    fn wait_until_gone(pid: i32) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while is_running(pid) {
+            assert!(Instant::now() < end, "process {pid} is still there");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// G-13
+    #[test]
+    fn a_child_is_confined() {
+        let mut child = shell("ulimit -c; ulimit -n; ulimit -t; echo \"home=$HOME path=$ROTOLESS_MODELS\"");
+        assert_eq!(output(&mut child), "0\n64\n1\nhome= path=\n");
+        assert!(child.wait().unwrap().status.success());
+
+        let mut busy = shell("while :; do :; done");
+        assert!(busy.wait().unwrap().status.signal().is_some());
+    }
+
+    #[test]
+    fn a_dropped_child_takes_its_whole_group_along() {
+        let mut child = shell("sleep 600 & echo $!; wait");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let grandchild: i32 = line.trim().parse().unwrap();
+        assert!(is_running(grandchild));
+        drop(child);
+        wait_until_gone(grandchild);
+    }
+
+    #[test]
+    fn a_child_that_takes_too_long_is_killed() {
+        let mut child = shell("sleep 600");
+        let deadline = child.killer().kill_after(Duration::from_millis(50)).unwrap();
+        assert!(child.wait().unwrap().status.signal().is_some());
+        assert!(deadline.has_passed());
+        // After its end nothing is signalled any more.
+        child.killer().kill();
+    }
+
+    #[test]
+    fn only_the_end_of_stderr_is_kept_and_it_is_one_line() {
+        let mut child = shell("head -c 300000 /dev/zero | tr '\\0' x >&2; printf 'the\\nreason\\033[1m' >&2; exit 3");
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.status.code(), Some(3));
+        assert!(ended.stderr.ends_with("xthe reason [1m"), "{}", ended.stderr);
+        assert!(ended.stderr.chars().count() <= SHOWN_STDERR_CHARS);
+    }
+
+    /// Set when the test below starts itself as the parent that is to die.
+    const DOOMED: &str = "ROTOLESS_TEST_DOOMED_PARENT";
+
+    /// G-11, K2
+    #[test]
+    fn a_child_dies_with_a_killed_parent() {
+        if std::env::var_os(DOOMED).is_some() {
+            let child = shell("echo $$ >&2; exec sleep 600");
+            eprintln!("pid={}", child.process.pid);
+            std::thread::sleep(Duration::from_secs(600));
+            return;
+        }
+        let this: PathBuf = std::env::current_exe().unwrap();
+        let name = "child::tests::a_child_dies_with_a_killed_parent";
+        let mut parent = Command::new(this)
+            .args(["--exact", name, "--nocapture"])
+            .env(DOOMED, "1")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(parent.stderr.take().unwrap()).lines();
+        let pid = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("pid=")?.parse().ok()).unwrap();
+        assert!(is_running(pid));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        wait_until_gone(pid);
+    }
+}

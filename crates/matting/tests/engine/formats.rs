@@ -156,3 +156,28 @@ fn a_variable_frame_rate_keeps_its_time() {
     let (_, finished) = bench.run(&engine, &variable, &transparent(Model::Human)).unwrap();
     assert_eq!(finished.output.frames, 100);
 }
+
+/// The subject's colour through decode, conversion and encode, for each way in which a source may declare it.
+#[test]
+fn colour_survives_every_matrix_and_range() {
+    let bench = Bench::new();
+    let engine = free_engine(&bench);
+    let order = spec(Model::Human, OutputFormat::Mov, Background::Transparent);
+    // Bright enough to be all subject.
+    let expected = [0xf0_u8, 0xe6, 0x78];
+    let cases: [(&str, &[&str]); 4] = [
+        ("tagged BT.709", &["-vf", "scale=out_color_matrix=bt709", "-pix_fmt", "yuv420p", "-colorspace", "bt709"]),
+        ("untagged SD, so BT.601", &["-pix_fmt", "yuv420p"]),
+        ("full range", &["-vf", "scale=out_color_matrix=bt601:out_range=pc", "-pix_fmt", "yuvj420p"]),
+        ("10 bits", &["-vf", "scale=out_color_matrix=bt709", "-pix_fmt", "yuv422p10le", "-colorspace", "bt709"]),
+    ];
+    for (case, arguments) in cases {
+        let colour = ["-f", "lavfi", "-i", "color=c=0xf0e678:s=160x90:r=25:d=0.08,format=rgb24"];
+        let clip = bench.make("in.mkv", &[&colour[..], arguments, &["-c:v", "libx264", "-crf", "1"]].concat());
+        let (output, _) = bench.run(&engine, &clip, &order).unwrap();
+        let pixels = raw(&output, &[], "scale=in_color_matrix=bt709:in_range=tv:out_range=pc", "rgb24");
+        let pixel = &pixels[3 * (45 * 160 + 80)..][..3];
+        let worst = pixel.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+        assert!(worst <= 3, "{case}: {pixel:?} is not {expected:?}");
+    }
+}
