@@ -140,7 +140,6 @@ impl World {
         self.dir.path()
     }
 
-
     /// What `rotoless up` called the first key.
     pub(crate) fn first_client(&self) -> Client {
         let key = self.secrets_file()["api_key"].as_str().unwrap().to_owned();
