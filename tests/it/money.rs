@@ -31,7 +31,10 @@ async fn create(client: &Client, video_url: &str, key: usize) -> Reply {
 /// TS-1, G-02.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_200_concurrent_creates_on_a_balance_for_50_exactly_50_succeed() {
-    in_a_world(Options { no_worker: true, messages_left: true, ..Options::default() }, async |world| {
+    // A machine that is slow for so many at once says 503 to some of them, and says why in its log.
+    let expected_errors = &["a dependency failed error=timed out", "could not list what is due error=timed out"];
+    let options = Options { no_worker: true, messages_left: true, expected_errors, ..Options::default() };
+    in_a_world(options, async |world| {
         let client = world.client("acme", 37.5).await;
         let video_url = client.upload(&Clip::SMALL.make(world.scratch())).await;
         let creates = (0..200).map(|key| create(&client, &video_url, key));
