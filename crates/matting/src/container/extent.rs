@@ -112,8 +112,8 @@ fn word(bytes: &[u8; 16], at: usize) -> u32 {
 
 /// As much as there is.
 pub(super) fn read_at(file: &mut File, at: u64, buffer: &mut [u8]) -> Result<usize> {
-    // Beyond what the system can seek to there is nothing, which is no failure to read.
-    if i64::try_from(at).is_err() {
+    if at >= file.metadata()?.len() {
+        // Far beyond the end the system refuses to seek, which is no failure to read.
         return Ok(0);
     }
     file.seek(SeekFrom::Start(at))?;
