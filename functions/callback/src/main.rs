@@ -1,1 +1,45 @@
-fn main() {}
+//! The function's entry: the workers' routes as Lambda runs them.
+
+use std::sync::Arc;
+
+use anyhow::{Result, anyhow};
+use rotoless_aws::system::{SystemClock, SystemEntropy};
+use rotoless_aws::{AwsClients, S3Objects, Settings, Store};
+use rotoless_callback::{CallbackState, Secrets, config, router};
+use rotoless_core::policy::Policy;
+use rotoless_core::usecase::{AttemptCalls, Claims};
+use tracing_subscriber::EnvFilter;
+
+#[expect(clippy::disallowed_methods, reason = "the one place where this program reads its environment")]
+fn environment(key: &str) -> Option<String> {
+    std::env::var(key).ok()
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    let settings = Settings::from_lookup(environment)
+        .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
+    let secrets = config::secrets(environment).map_err(|missing| anyhow!("not set: {}", missing.join(", ")))?;
+    let state = state(&settings, secrets).await;
+    lambda_http::run(router(state)).await.map_err(|err| anyhow!(err))
+}
+
+async fn state(settings: &Settings, secrets: Secrets) -> CallbackState {
+    let clients = AwsClients::connect(settings).await;
+    let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
+    let objects = Arc::new(S3Objects::new(&clients, &settings.names.bucket));
+    let (clock, entropy, policy) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(Policy::default()));
+    let claims = Claims {
+        jobs: store.clone(),
+        objects: objects.clone(),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        policy: policy.clone(),
+        // The first is the current one; attempts that began under an older one are still accepted.
+        master: secrets.masters[0].clone(),
+    };
+    let attempts = AttemptCalls { jobs: store, objects, clock: clock.clone(), entropy: entropy.clone(), policy };
+    CallbackState { claims: Arc::new(claims), attempts: Arc::new(attempts), clock, entropy, secrets: Arc::new(secrets) }
+}
