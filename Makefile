@@ -29,6 +29,7 @@ demo: setup ## a real clip through the whole service; the last line names the re
 	@python3 demo/demo.py --rotoless $(ROTOLESS)
 
 test: setup ## every test
+	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
 	@scripts/fetch-dynamodb-local
 	@scripts/test
 
