@@ -9,6 +9,7 @@ mod remove;
 mod service_file;
 mod up;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -23,7 +24,9 @@ fn main() -> ExitCode {
     let filter = EnvFilter::builder()
         .with_default_directive(tracing::Level::WARN.into())
         .parse_lossy(environment("RUST_LOG").unwrap_or_default());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The worker has no environment but its own: it must see for itself that its log goes to a file.
+    let colours = std::io::stderr().is_terminal() && environment("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(err) => {

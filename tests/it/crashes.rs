@@ -16,7 +16,7 @@ use crate::world::{Options, World, in_a_world, processes};
 /// Long enough that a kill finds it in the middle.
 const LONG: Clip = Clip { width: 640, height: 360, fps: 25, seconds: 20 };
 /// For the whole of `LONG`, on a machine that is busy with other tests.
-const JOB: Duration = Duration::from_secs(180);
+const JOB: Duration = Duration::from_secs(400);
 /// A killed worker leaves nobody to tell its tools.
 const VANISH: Duration = Duration::from_secs(10);
 

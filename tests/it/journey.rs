@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::world::media::{self, Clip};
 use crate::world::{Options, in_a_world, models};
 
-const JOB: Duration = Duration::from_secs(60);
+/// On a machine that is busy with other tests.
+const JOB: Duration = Duration::from_secs(200);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clip_goes_through_the_whole_service_and_comes_back_with_alpha_and_sound() {
@@ -63,7 +64,7 @@ async fn the_sample_clip_with_model_human_matches_its_truth() {
         let order =
             json!({"video_url": video_url, "model": "human", "bg_type": "transparent", "output_format": "webm"});
         let id = client.order_with(order).await;
-        let job = client.completed(&id, Duration::from_secs(150)).await;
+        let job = client.completed(&id, JOB).await;
         let webm = world.scratch().join("output.webm");
         client.download(&job, &webm).await;
         let truth = media::pixels(&samples.join("portrait.alpha.mkv"), None, "null", "gray");

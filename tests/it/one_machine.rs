@@ -39,7 +39,7 @@ async fn peak_after(seconds: u32) -> u64 {
         let client = world.client("acme", 100.0).await;
         let clip = Clip { width: 320, height: 180, fps: 25, seconds }.make(world.scratch());
         let id = client.order(&client.upload(&clip).await).await;
-        let job = client.completed(&id, Duration::from_secs(240)).await;
+        let job = client.completed(&id, Duration::from_secs(400)).await;
         assert_eq!(job.output.map(|output| output.info.frames), Some(u64::from(seconds) * 25));
         peak = processes::peak_memory(world.worker().await);
     })

@@ -127,7 +127,7 @@ impl World {
         if self.options.no_worker {
             command.arg("--no-worker");
         }
-        command.env("RUST_LOG", "info").env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("RUST_LOG", "info").stdin(Stdio::null());
         command
     }
 
