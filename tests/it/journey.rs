@@ -70,7 +70,7 @@ async fn the_sample_clip_with_model_human_matches_its_truth() {
         let truth = media::pixels(&samples.join("portrait.alpha.mkv"), None, "null", "gray");
         let difference = media::difference(&media::alpha(&webm), &truth) * 1000.0;
         println!("MAD·10³ {difference:.2}");
-        assert!(difference < 15.0, "MAD·10³ {difference:.2}");
+        assert!(difference < 6.0, "MAD·10³ {difference:.2}");
     })
     .await;
 }
