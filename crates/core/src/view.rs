@@ -1,7 +1,7 @@
 //! A stored job as its client sees it.
 
 use jiff::{SignedDuration, Timestamp};
-use rotoless_contract::job::{EventState, JobOutput};
+use rotoless_contract::job::JobOutput;
 use rotoless_contract::{BillingStatus, Credits, Job, JobStatus};
 
 use crate::ledger::Hold;
@@ -62,9 +62,6 @@ pub fn job(record: &JobRecord, output_url: Option<PresignedUrl>, retention: Sign
         warnings: record.warnings.clone(),
     }
 }
-
-/// The state of a new event on the job.
-pub const NEW_EVENT: EventState = EventState::Pending;
 
 fn billing(hold: Hold) -> Option<BillingStatus> {
     match hold {
