@@ -191,6 +191,10 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it last opened something.
+    pub last_used_at: Option<Timestamp>,
+    /// Requests that it opened.
+    pub calls: u64,
 }
 
 /// A client's promise-bound request.

@@ -161,7 +161,11 @@ pub(super) fn key_item(key: &KeyRecord) -> Item {
         ("client_id", s(key.client_id.as_str())),
         ("enabled", AttributeValue::Bool(key.enabled)),
         ("created_at", s(key.created_at.to_string())),
+        ("calls", n(key.calls)),
     ]);
+    if let Some(at) = key.last_used_at {
+        item.insert("used_ms".to_owned(), n(at.as_millisecond()));
+    }
     if let Some(note) = &key.note {
         item.insert("note".to_owned(), s(note));
     }
@@ -178,5 +182,10 @@ pub(super) fn read_key(item: &Item) -> Result<KeyRecord, StoreError> {
         note: item.get("note").and_then(|value| value.as_s().ok()).cloned(),
         enabled: enabled.ok_or_else(|| corrupt(WHAT, BadAttribute("enabled")))?,
         created_at: text(item, WHAT, "created_at")?.parse().map_err(|e| corrupt(WHAT, e))?,
+        last_used_at: match item.get("used_ms") {
+            Some(_) => Timestamp::from_millisecond(number(item, WHAT, "used_ms")?).ok(),
+            None => None,
+        },
+        calls: if item.contains_key("calls") { number(item, WHAT, "calls")? } else { 0 },
     })
 }

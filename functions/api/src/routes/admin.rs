@@ -146,5 +146,7 @@ fn shown(key: KeyRecord) -> KeyInfo {
         note: key.note,
         enabled: key.enabled,
         created_at: key.created_at,
+        last_used_at: key.last_used_at,
+        calls: key.calls,
     }
 }
