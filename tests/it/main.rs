@@ -4,6 +4,7 @@
 
 mod architecture;
 mod aws_conformance;
+mod conformance;
 mod crashes;
 mod journey;
 mod money;

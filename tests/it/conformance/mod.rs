@@ -1,0 +1,20 @@
+//! The public contract, as clients that are in use see it.
+//!
+//! Owns: every promise of the HTTP contract that can be seen from outside. Does not own: crashes, money and the whole
+//! way of a clip (their own modules), the rules behind a refusal (tested beside the code).
+//! What concerns client libraries is asked by client libraries, one in Python and one in Node (`tests/clients`).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod answers;
+mod library;
+mod receiver;
+mod transfer;
+mod wire;
+
+use crate::world::Options;
+
+/// A world where jobs stay pending, and their messages are left.
+pub(crate) fn no_worker() -> Options {
+    Options { no_worker: true, messages_left: true, ..Options::default() }
+}
