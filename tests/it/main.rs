@@ -6,6 +6,7 @@ mod architecture;
 mod aws_conformance;
 mod conformance;
 mod crashes;
+mod hostile_requests;
 mod journey;
 mod money;
 mod one_machine;

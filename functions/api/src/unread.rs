@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
 /// No more is thrown away for one request, and it takes no longer.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MOST_BYTES: usize = 1024 * 1024 * 1024;
 const LONGEST: Duration = Duration::from_secs(10);
 /// Whoever brings less than this in a window is not waited for: he drips, or has stopped.
 const WINDOW: Duration = Duration::from_secs(1);

@@ -7,14 +7,28 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod answers;
+mod backgrounds;
+mod errors;
+mod idempotency;
 mod library;
+mod ownership;
+mod paging;
 mod receiver;
 mod transfer;
-mod wire;
+pub(crate) mod wire;
 
 use crate::world::Options;
 
 /// A world where jobs stay pending, and their messages are left.
 pub(crate) fn no_worker() -> Options {
     Options { no_worker: true, messages_left: true, ..Options::default() }
+}
+
+/// Draws a small still picture.
+pub(crate) fn picture(dir: &std::path::Path) -> std::path::PathBuf {
+    let path = dir.join("picture.png");
+    let mut command = std::process::Command::new("ffmpeg");
+    command.args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc=s=64x64:d=1", "-frames:v", "1"]).arg(&path);
+    assert!(command.status().unwrap().success());
+    path
 }

@@ -68,7 +68,7 @@ pub(super) fn padded(dir: &Path, bytes: u64) -> PathBuf {
 /// R8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r8_a_big_upload_is_answered_right_after_its_last_byte() {
-    const BYTES: u64 = 120_000_000;
+    const BYTES: u64 = 60_000_000;
     in_a_world(no_worker(), async |world| {
         let client = world.client("acme", 100.0).await;
         let big = padded(world.scratch(), BYTES);

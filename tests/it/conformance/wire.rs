@@ -94,6 +94,11 @@ impl Wire {
         timeout(PATIENCE, sending).await.expect("the service reads or closes")
     }
 
+    /// Nothing more will be sent.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.stream.get_mut().shutdown().await;
+    }
+
     /// The next answer with its body.
     pub(crate) async fn answer(&mut self) -> Answer {
         self.try_answer().await.expect("an answer")
