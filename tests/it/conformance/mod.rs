@@ -6,15 +6,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod account;
 mod answers;
 mod backgrounds;
 mod errors;
 mod idempotency;
 mod library;
+mod lifecycle;
+mod limits;
 mod ownership;
 mod paging;
 mod receiver;
 mod transfer;
+mod webhooks;
 pub(crate) mod wire;
 
 use crate::world::Options;
