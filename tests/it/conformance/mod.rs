@@ -17,6 +17,7 @@ mod limits;
 mod ownership;
 mod paging;
 mod receiver;
+mod snippets;
 mod transfer;
 mod webhooks;
 pub(crate) mod wire;
