@@ -11,9 +11,11 @@ mod auth;
 pub mod config;
 mod cors;
 mod envelope;
+mod exchange;
 mod extract;
 mod file_type;
 mod intake;
+mod line;
 pub mod on_aws;
 mod request_id;
 mod routes;
@@ -30,7 +32,7 @@ use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use envelope::ApiError;
-pub use state::{ApiState, Dependencies, HealthProbe, ModelCheck, SpecCheck};
+pub use state::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, ModelCheck, Ports, SpecCheck, Streams};
 
 /// What handlers share.
 type App = Arc<ApiState>;
@@ -43,8 +45,18 @@ const UPLOAD: Duration = Duration::from_secs(16 * 60);
 /// The public routes. Without an admin token `/v1/admin/*` is as unknown as any other path.
 pub fn router(state: ApiState) -> Router {
     let app: App = Arc::new(state);
-    let mut routes = Router::new().merge(routes::uploads::routes()).merge(routes::jobs::routes());
-    routes = routes.merge(routes::credits::routes()).merge(routes::public::routes(&app));
+    let mut routes = Router::new()
+        .merge(routes::uploads::routes())
+        .merge(routes::jobs::routes())
+        .merge(routes::trail::routes())
+        .merge(routes::deliveries::routes())
+        .merge(routes::estimate::routes())
+        .merge(routes::credits::routes())
+        .merge(routes::usage::routes())
+        .merge(routes::public::routes(&app));
+    if app.legacy != LegacyApi::Off {
+        routes = routes.merge(routes::legacy::routes());
+    }
     if app.admin_token.is_some() {
         routes = routes.merge(routes::admin::routes());
     }
@@ -55,6 +67,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(from_fn(in_time))
         .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn_with_state(app.clone(), exchange::account))
         .layer(from_fn(cors::open))
         .layer(from_fn(unread::discard))
         .layer(from_fn_with_state(app.clone(), request_id::attach))
@@ -62,7 +75,7 @@ pub fn router(state: ApiState) -> Router {
 }
 
 async fn in_time(request: Request, next: Next) -> Response {
-    let time = if request.uri().path() == routes::uploads::PATH { UPLOAD } else { ANSWER };
+    let time = if routes::uploads::PATHS.contains(&request.uri().path()) { UPLOAD } else { ANSWER };
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::timeout().into_response(),

@@ -11,8 +11,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
-use rotoless_contract::api::{JobList, JobReply, JobRequest};
+use axum::{Extension, Json, Router};
+use rotoless_contract::api::{DeletedReply, JobList, JobReply, JobRequest};
 use rotoless_contract::{ClientId, ErrorCode, Job, JobId, JobStatus};
 use rotoless_core::ports::ListQuery;
 use rotoless_core::record::JobRecord;
@@ -24,6 +24,7 @@ use super::Answer;
 use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
+use crate::exchange::Exchange;
 use crate::extract::{JsonBytes, query_value};
 
 const PATH: &str = "/v1/jobs";
@@ -33,7 +34,7 @@ const MAX_OFFSET: u32 = 10_000;
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route(PATH, post(create).get(list))
-        .route("/v1/jobs/{id}", get(read))
+        .route("/v1/jobs/{id}", get(read).delete(delete))
         .route("/v1/jobs/{id}/start", post(start))
         .route("/v1/jobs/{id}/cancel", post(cancel))
 }
@@ -45,9 +46,10 @@ pub(super) fn id(path: IdPath) -> Result<JobId, ApiError> {
     path.map(|Path(id)| id).map_err(|_| ApiError::job_not_found())
 }
 
-async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Client(client): Client,
+    Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Response, ApiError> {
@@ -64,13 +66,17 @@ async fn create(
             None => Err(refusal),
         };
     }
-    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| {
+    let caller = Some(exchange.caller());
+    let created = app.submit.create(&client, &request, promise.as_ref(), caller).await.map_err(|err| {
         if promise.is_some() && matches!(err, SubmitError::Contention) {
             // The same key at the same moment, and neither answer is there yet.
             return ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1);
         }
         err.into()
     })?;
+    if !created.replayed {
+        exchange.kept();
+    }
     let message = if request.auto_start == Some(false) { "Job created" } else { "Job created and started" };
     let reply = answer(&app, &created.job, message).await?;
     Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
@@ -81,7 +87,10 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     let overrides = body.job_request()?;
     let before = own(&app, &client, &id).await?;
     match before.state.status() {
-        JobStatus::Created | JobStatus::Failed => can_do(&app, &request::overlay(&before.request, &overrides))?,
+        JobStatus::Created | JobStatus::Failed => {
+            let started = JobRequest { auto_start: None, ..request::overlay(&before.request, &overrides) };
+            can_do(&app, &started)?;
+        }
         // Nothing will start, so nothing needs to be possible.
         JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => {}
     }
@@ -93,9 +102,15 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     answer(&app, &job, message).await
 }
 
-async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
+pub(super) async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
     let job = own(&app, &client, &id(path)?).await?;
-    Ok(Json(shown(&app, &job).await?))
+    Ok(Json(polled(&app, &job).await?))
+}
+
+async fn delete(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<DeletedReply> {
+    let id = id(path)?;
+    app.delete.delete(&client, &id).await?;
+    Ok(Json(DeletedReply { success: true, id: id.clone(), job_id: id, deleted: true }))
 }
 
 async fn cancel(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<JobReply> {
@@ -121,7 +136,7 @@ async fn list(
     let page = app.jobs.list(&query).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for job in &page.items {
-        items.push(shown(&app, job).await?);
+        items.push(polled(&app, job).await?);
     }
     Ok(Json(JobList {
         jobs: items.clone(),
@@ -157,14 +172,18 @@ fn list_query(client: ClientId, params: &ListParams) -> Result<ListQuery, ApiErr
 }
 
 /// The client's own job. Another's is as unknown as one that does not exist.
-async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
+pub(super) async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
     let job = app.jobs.job(id).await?;
-    job.filter(|job| job.client == *client).ok_or_else(ApiError::job_not_found)
+    job.filter(|job| job.is_shown_to(client)).ok_or_else(ApiError::job_not_found)
 }
 
 /// Whether this service's workers can do what a valid request orders. One that is not valid passes: the use case
 /// refuses it in its own words.
-fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+pub(super) fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+    if request.auto_start == Some(false) {
+        // A draft is judged when it is started.
+        return Ok(());
+    }
     let Ok(order) = request::validate(request, app.policy.allow_http) else { return Ok(()) };
     (app.models)(order.spec.model)
         .map_err(|message| ApiError::field("model", message).with_reason("model_unavailable"))?;
@@ -190,6 +209,15 @@ async fn shown(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
         Output::NotYet | Output::Gone => None,
     };
     Ok(view::job(job, link, app.policy.output_retention, now))
+}
+
+/// As [`shown`], with the job's place in the queue: for whoever waits.
+pub(super) async fn polled(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
+    let mut shown = shown(app, job).await?;
+    if shown.status == JobStatus::Pending {
+        shown.queue_position = app.line.position(&job.id).await;
+    }
+    Ok(shown)
 }
 
 /// Where a job's output is.

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod account;
 mod admin;
 mod bounds;
+mod deleted;
 mod envelope;
 mod form;
 mod idempotency;
 mod jobs;
+mod limits;
 mod presigned;
 mod public;
+mod story;
 mod world;
