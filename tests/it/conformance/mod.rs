@@ -24,9 +24,10 @@ pub(crate) mod wire;
 
 use crate::world::Options;
 
-/// A world where jobs stay pending, and their messages are left.
+/// A world where jobs stay pending, their messages are left, and a key may ask as often as it likes.
 pub(crate) fn no_worker() -> Options {
-    Options { no_worker: true, messages_left: true, ..Options::default() }
+    let args = ["--reads-per-minute", "1000000", "--creates-per-minute", "1000000"].map(str::to_owned).to_vec();
+    Options { no_worker: true, messages_left: true, args, ..Options::default() }
 }
 
 /// Draws a small still picture.
