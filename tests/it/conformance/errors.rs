@@ -106,7 +106,9 @@ async fn a_store_that_is_away_is_no_loss_and_asks_to_come_again() {
         std::fs::rename(&there, &away).unwrap();
         let refused = client.send_form(&clip).await;
         let order = client.post("/v1/jobs", &json!({"video_url": video_url, "model": "light"})).await;
+        let health = client.door.get("/health").await.ok();
         std::fs::rename(&away, &there).unwrap();
+        println!("{health:#}");
         for (reply, message) in [(&refused, None), (&order, Some("Processing failed"))] {
             is(reply, 503, "unavailable", message);
             assert!(reply.header("retry-after").parse::<u32>().is_ok(), "{:?}", reply.headers);
