@@ -7,6 +7,7 @@ mod deliver;
 mod faults;
 mod receiver;
 mod report;
+mod rotation;
 mod store;
 mod submit;
 mod sweep;
