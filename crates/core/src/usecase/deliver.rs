@@ -260,6 +260,7 @@ impl Deliver {
         let mut data: Job = (*delivery.data).clone();
         if data.status == JobStatus::Completed
             && let Some(record) = self.jobs.job(&delivery.job_id).await?
+            && record.deletion.is_none()
             && let Some(output) = &record.output
         {
             let life = Duration::try_from(self.policy.link_life).unwrap_or_default();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod claim;
+mod delete;
 mod deliver;
 mod faults;
 mod receiver;
