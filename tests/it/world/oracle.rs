@@ -295,7 +295,8 @@ async fn read_jobs(clients: &Clients, table: &str) -> BTreeMap<String, Kept> {
 
 async fn read_accounts(clients: &Clients, table: &str) -> BTreeMap<String, Account> {
     let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
-    for item in scan(clients, table).await {
+    let money = |item: &Item| text(item, "entry") != "signing";
+    for item in scan(clients, table).await.into_iter().filter(money) {
         let account = accounts.entry(text(&item, "client_id")).or_default();
         let parts = ["available", "held", "used"].map(|part| number(&item, part));
         let entry = text(&item, "entry");
