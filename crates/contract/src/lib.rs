@@ -16,6 +16,8 @@ pub mod job;
 pub mod manifest;
 pub mod media;
 pub mod queue;
+#[cfg(feature = "openapi")]
+mod schema;
 pub mod signature;
 pub mod spec;
 pub mod webhook;

@@ -12,6 +12,7 @@ use crate::spec::{Model, OutputFormat};
 
 /// Body of `POST /v1/admin/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKeyRequest {
     /// Whose key.
     pub client_id: ClientId,
@@ -25,6 +26,7 @@ pub struct CreateKeyRequest {
 
 /// Answer of `POST /v1/admin/keys`: the only time the key is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKeyReply {
     /// Always `true`.
     pub success: bool,
@@ -39,6 +41,7 @@ pub struct CreateKeyReply {
 
 /// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyInfo {
     /// Names the key to the operator.
     pub key_fingerprint: String,
@@ -58,6 +61,7 @@ pub struct KeyInfo {
 
 /// Answer of `GET /v1/admin/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyList {
     /// Oldest first.
     pub items: Vec<KeyInfo>,
@@ -65,6 +69,7 @@ pub struct KeyList {
 
 /// Body of `POST /v1/admin/keys/disable` and `/enable`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyRef {
     /// Which key.
     pub key_fingerprint: String,
@@ -72,6 +77,7 @@ pub struct KeyRef {
 
 /// Answer of `POST /v1/admin/keys/disable` and `/enable`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeySwitched {
     /// Always `true`.
     pub success: bool,
@@ -83,6 +89,7 @@ pub struct KeySwitched {
 
 /// Body of `POST /v1/admin/credits`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GrantRequest {
     /// To whom.
     pub client_id: ClientId,
@@ -98,6 +105,7 @@ pub struct GrantRequest {
 
 /// Answer of `POST /v1/admin/credits`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GrantReply {
     /// Always `true`.
     pub success: bool,
@@ -112,6 +120,7 @@ pub struct GrantReply {
 
 /// Answer of `GET /v1/admin/config`: how the service is set up, and no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigReply {
     /// What is accepted.
     pub limits: ConfigLimits,
@@ -133,6 +142,7 @@ pub struct ConfigReply {
 
 /// What is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigLimits {
     /// Greatest file, bytes.
     pub max_bytes: u64,
@@ -164,6 +174,7 @@ pub struct ConfigLimits {
 
 /// A model and whether the workers have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigModel {
     /// Its role.
     pub name: Model,

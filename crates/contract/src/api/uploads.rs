@@ -9,6 +9,7 @@ use crate::ids::UploadId;
 
 /// Answer of a multipart upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UploadReply {
     /// Always `true`.
     pub success: bool,
@@ -24,6 +25,7 @@ pub struct UploadReply {
 
 /// Body of `POST /v1/uploads` as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PresignRequest {
     /// The file's name.
     pub filename: String,
@@ -35,6 +37,7 @@ pub struct PresignRequest {
 
 /// Answer of `POST /v1/uploads` as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PresignReply {
     /// Always `true`.
     pub success: bool,
