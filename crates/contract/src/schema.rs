@@ -86,7 +86,8 @@ pub(crate) enum BackgroundName {}
 impl PartialSchema for BackgroundName {
     fn schema() -> RefOr<Schema> {
         let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(BACKGROUND_NAMES));
-        Schema::from(object.description(Some("What stands behind the subject. `custom` and `color` are the same."))).into()
+        Schema::from(object.description(Some("What stands behind the subject. `custom` and `color` are the same.")))
+            .into()
     }
 }
 impl ToSchema for BackgroundName {}
@@ -98,7 +99,8 @@ impl PartialSchema for ColorInput {
     fn schema() -> RefOr<Schema> {
         let channel = ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(255));
         let channels = ArrayBuilder::new().items(channel).min_items(Some(3)).max_items(Some(3));
-        let channels = channels.description(Some("Red, green, blue: all at most 1 means 0..1, any above 1 means 0..255."));
+        let channels =
+            channels.description(Some("Red, green, blue: all at most 1 means 0..1, any above 1 means 0..255."));
         let digits = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^#([0-9A-Fa-f]{3}|[0-9A-Fa-f]{6})$"));
         let form = OneOfBuilder::new().item(channels).item(digits).examples([serde_json::json!([0, 128, 255])]);
         Schema::from(form).into()
@@ -109,7 +111,8 @@ impl ToSchema for ColorInput {}
 impl PartialSchema for Background {
     fn schema() -> RefOr<Schema> {
         let kinds = background_kinds();
-        let one_of = kinds.iter().fold(OneOfBuilder::new(), |one_of, (_, name, _)| one_of.item(Ref::from_schema_name(*name)));
+        let one_of =
+            kinds.iter().fold(OneOfBuilder::new(), |one_of, (_, name, _)| one_of.item(Ref::from_schema_name(*name)));
         let mapping = kinds.iter().map(|(kind, name, _)| (*kind, format!("#/components/schemas/{name}")));
         let discriminator = Discriminator::with_mapping("type", mapping);
         let one_of = one_of.discriminator(Some(discriminator)).description(Some("What stands behind the subject."));

@@ -5,6 +5,7 @@
 mod access;
 mod admin;
 mod bounds;
+mod document;
 mod envelope;
 mod form;
 mod idempotency;
