@@ -40,7 +40,7 @@ pub struct UsageSummary {
     pub totals: UsageTotals,
     /// Each day, oldest first, days without use included.
     pub daily: Vec<UsageDay>,
-    /// By the name of the [`Model`]; models without use are not named.
+    /// By the name of the model; models without use are not named.
     pub by_model: BTreeMap<Model, ModelUsage>,
 }
 

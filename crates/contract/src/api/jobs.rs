@@ -11,8 +11,8 @@ use crate::spec::{Fit, Model, OutputFormat};
 use crate::webhook::EventKind;
 use crate::worker::FailureReason;
 
-/// Body of `POST /v1/jobs` and, without `video_url`, of `POST /v1/jobs/{id}/start`: as clients send it,
-/// not yet validated. Unknown fields are kept so that they can be named in `warnings[]`.
+/// Body of `POST /v1/jobs` and, without `video_url`, of `POST /v1/jobs/{id}/start`. Unknown fields are ignored,
+/// and named in `warnings` of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRequest {
@@ -20,7 +20,7 @@ pub struct JobRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(max_length = 2048, examples("https://example.com/clip.mp4")))]
     pub video_url: Option<String>,
-    /// A [`crate::Model`].
+    /// Which model role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Model>, default = "original"))]
     pub model: Option<String>,
@@ -43,7 +43,7 @@ pub struct JobRequest {
     /// Wins over the flat fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundRequest>,
-    /// An [`crate::OutputFormat`].
+    /// Container and codecs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<OutputFormat>, default = "webm"))]
     pub output_format: Option<String>,
@@ -128,7 +128,7 @@ pub struct Canvas {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ForegroundPlacement {
-    /// An [`crate::spec::Anchor`]; default `center`.
+    /// One of nine places; default `center`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::spec::Anchor>, default = "center"))]
     pub anchor: Option<String>,

@@ -29,7 +29,7 @@ pub struct DownloadReply {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PricingReply {
-    /// By the name of the [`crate::Model`].
+    /// By the name of the model.
     pub model_pricing_credits_per_minute: BTreeMap<String, Credits>,
     /// Money for a second of `original`; 0 where the operator grants credits and sells none.
     pub price_per_second_cents: f64,

@@ -29,6 +29,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::documented;
+
 pub(crate) const ADMIN_TOKEN: &str = "the operator's token";
 pub(crate) const BASE: &str = "http://127.0.0.1:8080";
 /// A person before a backdrop, 3 s, 640×360.
@@ -128,7 +130,7 @@ impl World {
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path);
-        Call { world: self, request, body: Body::empty() }
+        Call { router: &self.router, request, body: Body::empty() }
     }
 
     /// A new client's key, with this many credits.
@@ -294,12 +296,18 @@ pub(crate) fn settings_of_nowhere() -> Settings {
 
 /// One request to be.
 pub(crate) struct Call<'a> {
-    world: &'a World,
+    router: &'a Router,
     request: axum::http::request::Builder,
     body: Body,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Another router is asked than the world's.
+    pub(crate) fn of(mut self, router: &'a Router) -> Self {
+        self.router = router;
+        self
+    }
+
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.request = self.request.header(name, value.as_ref());
         self
@@ -329,13 +337,15 @@ impl Call<'_> {
     /// The answer. What every answer must have is checked here, so for each of them.
     pub(crate) async fn send(self) -> Reply {
         let request = self.request.body(self.body).unwrap();
-        let response = self.world.router.clone().oneshot(request).await.unwrap();
+        let (method, target) = (request.method().clone(), request.uri().to_string());
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
         let json: Value = serde_json::from_str(&text).unwrap_or_else(|err| panic!("not JSON ({err}): {text}"));
         let reply = Reply { status: parts.status, headers: parts.headers, json, text };
         reply.is_well_formed();
+        documented::expects(method.as_str(), &target, &reply);
         reply
     }
 }
