@@ -69,6 +69,12 @@ impl PartialSchema for Credits {
 }
 impl ToSchema for Credits {}
 
+/// The schema of a closed set of names.
+pub(crate) fn of_names(names: &[&str], description: &str) -> RefOr<Schema> {
+    let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names.iter().copied()));
+    Schema::from(object.description(Some(description.trim()))).into()
+}
+
 /// An http(s) URL that a client gives.
 pub(crate) enum PublicUrl {}
 
@@ -85,9 +91,7 @@ pub(crate) enum BackgroundName {}
 
 impl PartialSchema for BackgroundName {
     fn schema() -> RefOr<Schema> {
-        let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(BACKGROUND_NAMES));
-        Schema::from(object.description(Some("What stands behind the subject. `custom` and `color` are the same.")))
-            .into()
+        of_names(&BACKGROUND_NAMES, "What stands behind the subject. `custom` and `color` are the same.")
     }
 }
 impl ToSchema for BackgroundName {}

@@ -18,9 +18,11 @@ pub struct CreateKeyRequest {
     pub client_id: ClientId,
     /// For the operator's memory.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub note: Option<String>,
     /// Credits to grant with it.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000, multiple_of = 0.001))]
     pub credits: Option<Credits>,
 }
 
@@ -72,6 +74,7 @@ pub struct KeyList {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyRef {
     /// Which key.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9a-fA-F]{32}$"))]
     pub key_fingerprint: String,
 }
 
@@ -94,12 +97,15 @@ pub struct GrantRequest {
     /// To whom.
     pub client_id: ClientId,
     /// How much.
+    #[cfg_attr(feature = "openapi", schema(value_type = f64, minimum = 0.001, maximum = 1_000_000_000, multiple_of = 0.001))]
     pub credits: Credits,
     /// Makes the grant happen once however often it is sent; 1..128 of `A-Z a-z 0-9 _ -`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{1,128}$"))]
     pub grant_id: Option<String>,
     /// For the operator's memory.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub note: Option<String>,
 }
 

@@ -118,9 +118,11 @@ pub struct CompositionRequest {
 pub struct Canvas {
     /// Even, 16..4096.
     #[cfg_attr(feature = "openapi", schema(minimum = 16, maximum = 4096, multiple_of = 2))]
+    #[serde(deserialize_with = "crate::number::whole")]
     pub width: u32,
     /// Even, 16..4096.
     #[cfg_attr(feature = "openapi", schema(minimum = 16, maximum = 4096, multiple_of = 2))]
+    #[serde(deserialize_with = "crate::number::whole")]
     pub height: u32,
 }
 
@@ -146,11 +148,11 @@ pub struct ForegroundPlacement {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PixelOffset {
     /// To the right.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::number::whole")]
     #[cfg_attr(feature = "openapi", schema(minimum = -8192, maximum = 8192, default = 0))]
     pub x: i32,
     /// Down.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::number::whole")]
     #[cfg_attr(feature = "openapi", schema(minimum = -8192, maximum = 8192, default = 0))]
     pub y: i32,
 }

@@ -29,9 +29,17 @@ pub struct UploadReply {
 pub struct PresignRequest {
     /// The file's name.
     pub filename: String,
-    /// Its media type.
+    /// Its media type. Where it says `application/octet-stream`, the extension of `filename` decides.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(
+            pattern = "^(video/(mp4|quicktime|webm|x-matroska|x-msvideo)|image/(png|jpeg|webp)|application/octet-stream)( *;.*)?$"
+        )
+    )]
     pub content_type: String,
     /// Its size in bytes; bound into the signature.
+    #[serde(deserialize_with = "crate::number::whole")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 500_000_000))]
     pub size: u64,
 }
 

@@ -161,7 +161,7 @@ struct ListParams {
         ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 20 when absent"),
         ("offset" = Option<u32>, Query, maximum = 10_000, description = "Skip so many; not together with `cursor`"),
         ("status" = Option<JobStatus>, Query, description = "Only these; `pending` also finds drafts"),
-        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{48}$", description = "`next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, pattern = "^([0-9a-fA-F]{48})?$", description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "Jobs", body = JobList)),
 )]
