@@ -8,14 +8,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use rotoless_contract::job::JobStatus;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::{ClientId, JobId};
+use rotoless_contract::{ClientId, JobId, UploadId};
 use serde::{Deserialize, Serialize};
 
 use crate::header::{Header, HeaderError};
 use crate::ledger::{Balance, Cause, Movement};
+use crate::rate::{Bucket, Meter, PerMinute};
 use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
+use crate::usage::{CallRecord, DayUsage, Tally};
 
 /// A dependency failed. Classified by the adapter; nobody reads its text to decide.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +111,10 @@ pub struct Change {
     pub delivery: Option<DeliveryRecord>,
     /// The promise that it keeps; must not exist yet, or have ended.
     pub idempotency: Option<IdempotencyRecord>,
+    /// What it adds to the client's counters of the day.
+    pub tally: Tally,
+    /// The request that asked for it, where that is kept as a usage event.
+    pub call: Option<CallRecord>,
 }
 
 impl fmt::Debug for JobRecord {
@@ -192,6 +199,17 @@ pub trait Jobs: Send + Sync {
     async fn commit(&self, change: Change) -> Result<(), CommitError>;
     /// Some of a client's jobs. May lag behind commits.
     async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError>;
+    /// The first `limit` jobs that wait for a worker, about in the order in which they came. May lag behind commits.
+    async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError>;
+    /// Whether a job of the client other than `except`, created since then and not ended, is made from this upload.
+    /// Says yes where that cannot be told at a bounded price. May lag behind commits.
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError>;
     /// Jobs whose `due_at` is not after `now`, earliest first. May lag behind commits.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError>;
     /// One attempt of a job.
@@ -221,9 +239,42 @@ pub trait Accounts: Send + Sync {
     ) -> Result<(), CommitError>;
 }
 
+/// What came of presenting a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// No key that opens anything.
+    Unknown,
+    /// The key opens, but its bucket is empty.
+    Limited(Meter),
+    /// The key opens.
+    Admitted {
+        /// Whose key it is.
+        client: ClientId,
+        /// Its bucket after the token was taken.
+        meter: Meter,
+    },
+}
+
 /// API keys.
 #[async_trait]
 pub trait Keys: Send + Sync {
+    /// Who presents the key with this fingerprint and hash, for one token of a bucket of his: identity, rate limit
+    /// and the key's count of calls in one conditional write, whatever comes of it.
+    async fn enter(
+        &self,
+        fingerprint: &str,
+        hash: &str,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Entry, StoreError>;
+    /// A token of a bucket that callers without a key share; the bucket as `Err` where it has none.
+    async fn enter_open(
+        &self,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Result<Meter, Meter>, StoreError>;
     /// The key with this fingerprint.
     async fn key(&self, fingerprint: &str) -> Result<Option<KeyRecord>, StoreError>;
     /// Adds a key.
@@ -232,6 +283,26 @@ pub trait Keys: Send + Sync {
     async fn set_enabled(&self, fingerprint: &str, enabled: bool) -> Result<bool, StoreError>;
     /// All keys, oldest first.
     async fn list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+}
+
+/// What clients used.
+#[async_trait]
+pub trait Usage: Send + Sync {
+    /// Keeps a request, and counts it on its day.
+    async fn record_call(&self, client: &ClientId, call: &CallRecord) -> Result<(), StoreError>;
+    /// The counters of the days from `first` to `last`, oldest first; days without use are left out.
+    async fn days(&self, client: &ClientId, first: Date, last: Date) -> Result<Vec<DayUsage>, StoreError>;
+    /// The newest requests, newest first.
+    async fn calls(&self, client: &ClientId, limit: u32) -> Result<Vec<CallRecord>, StoreError>;
+}
+
+/// Signs of life of workers.
+#[async_trait]
+pub trait Fleet: Send + Sync {
+    /// A worker was heard of.
+    async fn seen(&self, now: Timestamp) -> Result<(), StoreError>;
+    /// When one was heard of last.
+    async fn last_seen(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// Promises made to clients who retry.
@@ -256,6 +327,8 @@ pub trait Deliveries: Send + Sync {
         job: &JobId,
         id: &rotoless_contract::DeliveryId,
     ) -> Result<Option<DeliveryRecord>, StoreError>;
+    /// All events of a job, oldest first.
+    async fn deliveries_of(&self, job: &JobId) -> Result<Vec<DeliveryRecord>, StoreError>;
     /// Changes an event alone, on condition of its version (`record.version - 1`): leases it for a try.
     async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError>;
 }

@@ -54,7 +54,7 @@ fn document() -> OpenApi {
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some("Removes the background of videos. Every answer is JSON and carries `X-Request-Id`; every answer of 400 and above is the error envelope."));
     let frame = OpenApiBuilder::new().info(info.build()).servers(Some([ServerBuilder::new().url("/").build()])).build();
-    let mut document = frame.merge_from(mounted(true).into_openapi());
+    let mut document = frame.merge_from(mounted(true, true).into_openapi());
     webhooks::add(&mut document);
     finish::finish(&mut document);
     document

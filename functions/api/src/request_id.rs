@@ -10,14 +10,17 @@ use tracing::Instrument as _;
 
 use crate::App;
 use crate::envelope;
+use crate::exchange::Exchange;
 use crate::openapi;
 
 /// The id is always ours: one from outside could be anybody's, and would end up in our log.
-pub(crate) async fn attach(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(crate) async fn attach(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let request_id = format!("req_{}", hex::encode(app.entropy.id_bits()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let shown: String = path.chars().take(200).collect();
     let span = tracing::info_span!("request", request.id = %request_id, http.method = %method, http.path = %shown);
+    let exchange = Exchange::begin(request_id.clone(), &request, app.clock.now());
+    request.extensions_mut().insert(exchange);
     let started = Instant::now();
     let response = next.run(request).instrument(span.clone()).await;
     span.in_scope(|| {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
+use rotoless_contract::api::DeliveryAttempt;
 use rotoless_contract::job::EventState;
 use rotoless_contract::signature::{sign_standard_webhook, sign_webhook, webhook_secret};
 use rotoless_contract::webhook::WebhookEvent;
@@ -48,6 +49,8 @@ const POSTPONED: SignedDuration = SignedDuration::from_secs(60);
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(48);
 /// A try that has not been recorded after this long counts as lost. Longer than an exchange may last.
 const TRY_LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// Tries that an event remembers.
+const ATTEMPTS: usize = 20;
 /// An event that was leased this often has been lost as often as tried: whatever it does to us, it stops.
 const MAX_LEASES: u32 = 2 * WAITS_SECONDS.len() as u32;
 
@@ -299,7 +302,18 @@ impl Deliver {
             None => next_try(delivery.tries, self.clock.now(), retry_after, jitter),
         };
         let state = done.unwrap_or(if due_at.is_some() { EventState::Pending } else { EventState::Failed });
-        DeliveryRecord { state, due_at, last_result: result, version: delivery.version + 1, ..delivery }
+        let mut attempts = delivery.attempts;
+        attempts.push(DeliveryAttempt {
+            at: self.clock.now(),
+            status_code: match outcome {
+                SendOutcome::Answered { status, .. } => Some(*status),
+                SendOutcome::NotSent(_) => None,
+            },
+            result: result.clone().unwrap_or_else(|| "delivered".to_owned()),
+        });
+        let over = attempts.len().saturating_sub(ATTEMPTS);
+        attempts.drain(..over);
+        DeliveryRecord { state, due_at, last_result: result, attempts, version: delivery.version + 1, ..delivery }
     }
 
     /// The event's new state, and with it, in one transaction, what the job shows of it.

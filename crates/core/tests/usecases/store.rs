@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits};
+use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits, UploadId};
 use rotoless_core::header::{Container, Header};
 use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
-use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
+use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
 
 /// A call of a port, as far as faults and the order of calls tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +33,10 @@ pub(crate) enum Call {
     Wake,
     Probe,
     Balance,
+    List,
+    UploadInUse,
+    DeletePrefix,
+    DeliveriesOf,
 }
 
 /// When a call fails: before it did anything, or after, so that only its answer is lost.
@@ -170,8 +174,41 @@ impl Jobs for Store {
         self.call(Call::Commit, |tables| tables.apply(change))
     }
 
-    async fn list(&self, _query: &ListQuery) -> Result<JobPage, StoreError> {
-        unreachable!("no use case lists jobs")
+    async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError> {
+        self.call(Call::List, |tables| {
+            let matches = |job: &&JobRecord| {
+                job.is_shown_to(&query.client)
+                    && (query.statuses.is_empty() || query.statuses.contains(&job.state.status()))
+            };
+            let mut items: Vec<JobRecord> = tables.jobs.values().filter(matches).cloned().collect();
+            items.sort_by_key(|job| std::cmp::Reverse(job.created_at));
+            let total = items.len() as u64;
+            items.truncate(query.limit as usize);
+            Ok(JobPage { items, total, next_cursor: None })
+        })
+    }
+
+    async fn line(&self, _limit: u32) -> Result<Vec<JobId>, StoreError> {
+        unreachable!("no use case looks at the line")
+    }
+
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError> {
+        self.call(Call::UploadInUse, |tables| {
+            Ok(tables.jobs.values().any(|job| {
+                let Source::Upload { upload_id, .. } = &job.source;
+                job.is_shown_to(client)
+                    && upload_id == upload
+                    && job.created_at > since
+                    && job.id != *except
+                    && !job.state.status().is_terminal()
+            }))
+        })
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
@@ -229,6 +266,12 @@ impl Deliveries for Store {
         self.call(Call::Delivery, |tables| Ok(tables.deliveries.get(&(job.clone(), id.clone())).cloned()))
     }
 
+    async fn deliveries_of(&self, job: &JobId) -> Result<Vec<DeliveryRecord>, StoreError> {
+        self.call(Call::DeliveriesOf, |tables| {
+            Ok(tables.deliveries.values().filter(|event| event.job_id == *job).cloned().collect())
+        })
+    }
+
     async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError> {
         self.let_intruder_in().await;
         self.call(Call::CommitDelivery, |tables| {
@@ -269,8 +312,12 @@ impl Objects for Store {
         })
     }
 
-    async fn delete_prefix(&self, _prefix: &str) -> Result<u64, StoreError> {
-        unreachable!("no use case deletes objects")
+    async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.call(Call::DeletePrefix, |tables| {
+            let before = tables.objects.len();
+            tables.objects.retain(|key, _| !key.starts_with(prefix));
+            Ok((before - tables.objects.len()) as u64)
+        })
     }
 }
 

@@ -195,12 +195,12 @@ impl World {
 
     pub(crate) async fn create_with(&self, key: &str, digest: &str) -> Result<Created, SubmitError> {
         let promise = IdempotencyKey { key: key.to_owned(), digest: digest.to_owned() };
-        self.submit().create(&self.client, &self.request(), Some(&promise)).await
+        self.submit().create(&self.client, &self.request(), Some(&promise), None).await
     }
 
     /// A job that was created and queued.
     pub(crate) async fn created(&self) -> JobId {
-        self.submit().create(&self.client, &self.request(), None).await.unwrap().job.id
+        self.submit().create(&self.client, &self.request(), None, None).await.unwrap().job.id
     }
 
     pub(crate) async fn sweep(&self) -> Swept {

@@ -14,13 +14,14 @@ use utoipa::{PartialSchema as _, ToSchema as _};
 
 use super::refusals;
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 7] = [
     ("Uploads", "Files to work on"),
     ("Jobs", "Order a matte, follow it, fetch it"),
     ("Account", "A client's credits and use"),
     ("Public", "For anybody"),
     ("Admin", "For the operator. Without a configured token these routes do not exist"),
     ("Webhooks", "What is sent to a job's `webhook_url`"),
+    ("Legacy", "Old names of some routes. The operator may turn them off, or open them to callers without a key"),
 ];
 
 pub(super) fn finish(document: &mut OpenApi) {
@@ -75,31 +76,45 @@ fn finish_operation(
 
 /// Which key opens a path.
 fn security(path: &str) -> Option<&'static str> {
-    if path.starts_with("/v1/admin/") { Some("AdminToken") } else { path.starts_with("/v1/").then_some("ApiKey") }
+    if path.starts_with("/v1/admin/") {
+        Some("AdminToken")
+    } else {
+        let is_old = ["/api/upload", "/api/process", "/api/status/{id}"].contains(&path);
+        (is_old || path.starts_with("/v1/")).then_some("ApiKey")
+    }
 }
 
 fn scheme(header: &str, description: &str) -> RefOr<SecurityScheme> {
     SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(header, description))).into()
 }
 
-fn headers() -> [(&'static str, Header); 3] {
+fn headers() -> [(&'static str, Header); 6] {
     let header = |kind: Type, text: &str| {
         HeaderBuilder::new().schema(Some(ObjectBuilder::new().schema_type(kind))).description(Some(text)).build()
     };
     [
         ("X-Request-Id", header(Type::String, "Names this answer to support")),
         ("Retry-After", header(Type::Integer, "Seconds after which to try again")),
+        ("X-RateLimit-Limit", header(Type::Integer, "Requests that the key's bucket holds")),
+        ("X-RateLimit-Remaining", header(Type::Integer, "Requests that it has left")),
+        ("X-RateLimit-Reset", header(Type::Integer, "Unix seconds when it is full again")),
         ("Idempotency-Replayed", header(Type::String, "`true` where this is the answer of an earlier request")),
     ]
 }
+
+const RATE: [&str; 3] = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 fn header_ref(name: &str) -> (String, RefOr<Header>) {
     (name.to_owned(), RefOr::Ref(Ref::new(format!("#/components/headers/{name}"))))
 }
 
-fn headers_of(_path: &str, operation: &str) -> Vec<(String, RefOr<Header>)> {
+/// Of a success.
+fn headers_of(path: &str, operation: &str) -> Vec<(String, RefOr<Header>)> {
     let mut headers = vec![header_ref("X-Request-Id")];
-    if operation == "createJob" {
+    if security(path).is_some() {
+        headers.extend(RATE.map(header_ref));
+    }
+    if operation == "createJob" || operation == "legacyProcess" {
         headers.push(header_ref("Idempotency-Replayed"));
     }
     headers
@@ -122,6 +137,7 @@ fn refusal(codes: &[ErrorCode]) -> utoipa::openapi::Response {
         .content("application/json", ContentBuilder::new().schema(Some(schema)).build())
         .build();
     response.headers.extend([header_ref("X-Request-Id"), header_ref("Retry-After")]);
+    response.headers.extend(RATE.map(header_ref));
     response
 }
 

@@ -2,12 +2,14 @@
 
 use rotoless_contract::ErrorCode::{self, *};
 
-/// Behind a client's key; reads the store.
-const KEYED: &[ErrorCode] = &[MissingApiKey, InvalidApiKey, InternalError, Unavailable, Timeout];
+/// Behind a client's key, which is looked up in the store.
+const KEYED: &[ErrorCode] = &[MissingApiKey, InvalidApiKey, RateLimited, InternalError, Unavailable, Timeout];
 /// Behind the operator's token; unknown where none is configured.
-const OPERATOR: &[ErrorCode] = &[InvalidAdminToken, NotFound, InternalError, Unavailable, Timeout];
-/// For anybody; reads the store.
-const OPEN: &[ErrorCode] = &[InternalError, Unavailable, Timeout];
+const OPERATOR: &[ErrorCode] = &[InvalidAdminToken, NotFound];
+/// Needs the store.
+const STORE: &[ErrorCode] = &[InternalError, Unavailable, Timeout];
+/// Unknown where the operator turned the old routes off.
+const OLD: &[ErrorCode] = &[NotFound];
 /// Has a body of JSON.
 const BODY: &[ErrorCode] = &[InvalidRequest, PayloadTooLarge];
 /// Has a query.
@@ -29,13 +31,24 @@ const REFUSALS: &[(&str, &[&[ErrorCode]])] = &[
     ("getJob", &[KEYED, ONE]),
     ("startJob", &[KEYED, BODY, ONE, COSTS, STATE]),
     ("cancelJob", &[KEYED, ONE, STATE]),
+    ("deleteJob", &[KEYED, ONE]),
+    ("getJobEvents", &[KEYED, ONE]),
+    ("listDeliveries", &[KEYED, ONE]),
+    ("replayDelivery", &[KEYED, ONE]),
+    ("estimateJob", &[KEYED, BODY]),
     ("getCredits", &[KEYED]),
-    ("createKey", &[OPERATOR, BODY]),
-    ("listKeys", &[OPERATOR]),
-    ("disableKey", &[OPERATOR, BODY]),
-    ("enableKey", &[OPERATOR, BODY]),
-    ("grantCredits", &[OPERATOR, BODY]),
-    ("getDownload", &[OPEN, ONE, &[JobNotCompleted]]),
+    ("getUsageSummary", &[KEYED, QUERY]),
+    ("listUsageEvents", &[KEYED, QUERY]),
+    ("getConfig", &[OPERATOR]),
+    ("createKey", &[OPERATOR, STORE, BODY]),
+    ("listKeys", &[OPERATOR, STORE]),
+    ("disableKey", &[OPERATOR, STORE, BODY]),
+    ("enableKey", &[OPERATOR, STORE, BODY]),
+    ("grantCredits", &[OPERATOR, STORE, BODY]),
+    ("legacyUpload", &[OLD, KEYED, BODY]),
+    ("legacyProcess", &[OLD, KEYED, BODY, COSTS, ONCE]),
+    ("legacyStatus", &[OLD, KEYED, ONE]),
+    ("getDownload", &[STORE, ONE, &[JobNotCompleted]]),
     ("getPricing", &[]),
     ("getHealth", &[]),
     ("getOpenApi", &[]),

@@ -1,24 +1,31 @@
 //! The operator's routes: keys and credits. Mounted only where an admin token is configured.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
+use jiff::SignedDuration;
 use rotoless_contract::api::{
-    CreateKeyReply, CreateKeyRequest, GrantReply, GrantRequest, KeyInfo, KeyList, KeyRef, KeySwitched,
+    ConfigLimits, ConfigModel, ConfigReply, CreateKeyReply, CreateKeyRequest, GrantReply, GrantRequest, KeyInfo,
+    KeyList, KeyRef, KeySwitched,
 };
 use rotoless_contract::signature::webhook_secret;
-use rotoless_contract::{ClientId, Credits, ErrorCode, MilliCredits};
+use rotoless_contract::{ClientId, Credits, ErrorCode, MilliCredits, Model, OutputFormat};
 use rotoless_core::api_key;
+use rotoless_core::policy::cost;
 use rotoless_core::ports::CommitError;
 use rotoless_core::record::KeyRecord;
 use secrecy::ExposeSecret;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::public::prices;
+use super::uploads::MAX_IMAGE_BYTES;
 use super::{Answer, credits};
 use crate::App;
 use crate::auth::Operator;
 use crate::envelope::ApiError;
-use crate::extract::JsonBytes;
+use crate::extract::{JSON_BODY, JsonBytes};
 
 /// Greatest grant: enough for anybody, and far from the edge of what a balance can hold.
 const MAX_GRANT: MilliCredits = MilliCredits::whole(1_000_000_000);
@@ -31,6 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(disable))
         .routes(routes!(enable))
         .routes(routes!(grant))
+        .routes(routes!(config))
 }
 
 /// Create a key
@@ -131,6 +139,50 @@ async fn grant(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<G
     give(&app, &request.client_id, &grant_id, amount, request.note.as_deref()).await?;
     let balance = credits::shown(app.accounts.balance(&request.client_id).await?);
     Ok(Json(GrantReply { success: true, client_id: request.client_id, grant_id, balance }))
+}
+
+/// Read the configuration
+///
+/// Limits, models, prices, what the service runs on. No secret.
+#[utoipa::path(
+    get, path = "/v1/admin/config", operation_id = "getConfig", tag = "Admin",
+    responses((status = 200, description = "The configuration", body = ConfigReply)),
+)]
+async fn config(State(app): State<App>, _: Operator) -> Json<ConfigReply> {
+    let seconds = |span: SignedDuration| span.as_secs().unsigned_abs();
+    let policy = &app.policy;
+    let model = |model: &Model| ConfigModel {
+        name: *model,
+        available: (app.models)(*model).is_ok(),
+        credits_per_minute: Credits(cost(policy.pricing.per_second(*model), 60)),
+    };
+    Json(ConfigReply {
+        limits: ConfigLimits {
+            max_bytes: policy.limits.max_bytes,
+            max_multipart_bytes: app.max_multipart_bytes.min(policy.limits.max_bytes),
+            max_image_bytes: MAX_IMAGE_BYTES.min(policy.limits.max_bytes),
+            max_json_bytes: JSON_BODY.bytes,
+            max_side: policy.limits.max_side,
+            max_duration_seconds: policy.limits.max_duration_ms / 1000,
+            max_fps: policy.limits.max_fps,
+            reads_per_minute: policy.rates.reads.tokens(),
+            creates_per_minute: policy.rates.creates.tokens(),
+            upload_retention_seconds: seconds(policy.upload_retention),
+            output_retention_seconds: seconds(policy.output_retention),
+            max_job_age_seconds: seconds(policy.max_job_age),
+            idempotency_seconds: seconds(policy.idempotency_life),
+        },
+        models: Model::ALL.iter().map(model).collect(),
+        output_formats: OutputFormat::ALL.to_vec(),
+        pricing: prices(&app),
+        backends: app.backends.clone(),
+        versions: BTreeMap::from([
+            ("service".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+            ("pricing".to_owned(), policy.pricing.version.clone()),
+        ]),
+        public_base_url: app.public_base.clone(),
+        legacy_api: app.legacy.to_string(),
+    })
 }
 
 /// Adds credits once, however often it is asked for under one id.

@@ -6,12 +6,12 @@ mod promise;
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use rotoless_contract::api::{JobList, JobReply, JobRequest};
+use axum::{Extension, Json};
+use rotoless_contract::api::{DeletedReply, JobList, JobReply, JobRequest};
 use rotoless_contract::{ClientId, ErrorCode, Job, JobId, JobStatus};
 use rotoless_core::ports::ListQuery;
 use rotoless_core::record::JobRecord;
@@ -25,6 +25,7 @@ use super::Answer;
 use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
+use crate::exchange::Exchange;
 use crate::extract::{JsonBytes, query_value};
 use crate::openapi::CreateJobRequest;
 
@@ -35,7 +36,7 @@ const MAX_OFFSET: u32 = 10_000;
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
         .routes(routes!(create, list))
-        .routes(routes!(read))
+        .routes(routes!(read, delete))
         .routes(routes!(start))
         .routes(routes!(cancel))
 }
@@ -60,9 +61,10 @@ pub(super) fn id(path: IdPath) -> Result<JobId, ApiError> {
     })),
     responses((status = 200, description = "The job", body = JobReply)),
 )]
-async fn create(
+pub(super) async fn create(
     State(app): State<App>,
     Client(client): Client,
+    Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Response, ApiError> {
@@ -79,13 +81,17 @@ async fn create(
             None => Err(refusal),
         };
     }
-    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| {
+    let caller = Some(exchange.caller());
+    let created = app.submit.create(&client, &request, promise.as_ref(), caller).await.map_err(|err| {
         if promise.is_some() && matches!(err, SubmitError::Contention) {
             // The same key at the same moment, and neither answer is there yet.
             return ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1);
         }
         err.into()
     })?;
+    if !created.replayed {
+        exchange.kept();
+    }
     let message = if request.auto_start == Some(false) { "Job created" } else { "Job created and started" };
     let reply = answer(&app, &created.job, message).await?;
     Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
@@ -106,7 +112,10 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     let overrides = body.job_request()?;
     let before = own(&app, &client, &id).await?;
     match before.state.status() {
-        JobStatus::Created | JobStatus::Failed => can_do(&app, &request::overlay(&before.request, &overrides))?,
+        JobStatus::Created | JobStatus::Failed => {
+            let started = JobRequest { auto_start: None, ..request::overlay(&before.request, &overrides) };
+            can_do(&app, &started)?;
+        }
         // Nothing will start, so nothing needs to be possible.
         JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => {}
     }
@@ -126,9 +135,23 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     params(("id" = JobId, Path, description = "The job")),
     responses((status = 200, description = "The job", body = Job)),
 )]
-async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
+pub(super) async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
     let job = own(&app, &client, &id(path)?).await?;
-    Ok(Json(shown(&app, &job).await?))
+    Ok(Json(polled(&app, &job).await?))
+}
+
+/// Delete a job
+///
+/// With its media. One that has not ended is cancelled first.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "It is no more", body = DeletedReply)),
+)]
+async fn delete(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<DeletedReply> {
+    let id = id(path)?;
+    app.delete.delete(&client, &id).await?;
+    Ok(Json(DeletedReply { success: true, id: id.clone(), job_id: id, deleted: true }))
 }
 
 /// Cancel a job
@@ -175,7 +198,7 @@ async fn list(
     let page = app.jobs.list(&query).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for job in &page.items {
-        items.push(shown(&app, job).await?);
+        items.push(polled(&app, job).await?);
     }
     Ok(Json(JobList {
         jobs: items.clone(),
@@ -211,14 +234,18 @@ fn list_query(client: ClientId, params: &ListParams) -> Result<ListQuery, ApiErr
 }
 
 /// The client's own job. Another's is as unknown as one that does not exist.
-async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
+pub(super) async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
     let job = app.jobs.job(id).await?;
-    job.filter(|job| job.client == *client).ok_or_else(ApiError::job_not_found)
+    job.filter(|job| job.is_shown_to(client)).ok_or_else(ApiError::job_not_found)
 }
 
 /// Whether this service's workers can do what a valid request orders. One that is not valid passes: the use case
 /// refuses it in its own words.
-fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+pub(super) fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+    if request.auto_start == Some(false) {
+        // A draft is judged when it is started.
+        return Ok(());
+    }
     let Ok(order) = request::validate(request, app.policy.allow_http) else { return Ok(()) };
     (app.models)(order.spec.model)
         .map_err(|message| ApiError::field("model", message).with_reason("model_unavailable"))?;
@@ -244,6 +271,15 @@ async fn shown(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
         Output::NotYet | Output::Gone => None,
     };
     Ok(view::job(job, link, app.policy.output_retention, now))
+}
+
+/// As [`shown`], with the job's place in the queue: for whoever waits.
+pub(super) async fn polled(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
+    let mut shown = shown(app, job).await?;
+    if shown.status == JobStatus::Pending {
+        shown.queue_position = app.line.position(&job.id).await;
+    }
+    Ok(shown)
 }
 
 /// Where a job's output is.

@@ -33,7 +33,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, description = "A link", body = DownloadReply)),
 )]
 async fn download(State(app): State<App>, path: IdPath) -> Answer<DownloadReply> {
-    let job = app.jobs.job(&id(path)?).await?.ok_or_else(ApiError::job_not_found)?;
+    let job = app.jobs.job(&id(path)?).await?.filter(|job| job.deletion.is_none());
+    let job = job.ok_or_else(ApiError::job_not_found)?;
     match output_link(&app, &job).await? {
         Output::NotYet => Err(ApiError::new(ErrorCode::JobNotCompleted, "Job not completed")),
         Output::Gone => Err(ApiError::new(ErrorCode::NotFound, "The output has expired").with_reason("output_expired")),
@@ -53,15 +54,19 @@ async fn download(State(app): State<App>, path: IdPath) -> Answer<DownloadReply>
     responses((status = 200, description = "Prices", body = PricingReply)),
 )]
 async fn pricing(State(app): State<App>) -> Json<PricingReply> {
+    Json(prices(&app))
+}
+
+/// The price list.
+pub(super) fn prices(app: &App) -> PricingReply {
     let pricing = &app.policy.pricing;
     let per_minute = |model: Model| (model.to_string(), Credits(cost(pricing.per_second(model), 60)));
-    Json(PricingReply {
+    PricingReply {
         model_pricing_credits_per_minute: Model::ALL.iter().copied().map(per_minute).collect::<BTreeMap<_, _>>(),
-        // Credits are granted by the operator; the service itself sells none.
-        price_per_second_cents: 0.0,
-        packages: Vec::new(),
+        price_per_second_cents: pricing.price_per_second_cents,
+        packages: pricing.packages.clone(),
         pricing_version: pricing.version.clone(),
-    })
+    }
 }
 
 /// A look at the dependencies is shared by all who ask within this time: anybody may ask, as often as he likes.

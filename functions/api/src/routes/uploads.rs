@@ -26,9 +26,11 @@ use crate::extract::JsonBytes;
 use crate::file_type::announced;
 use crate::openapi::{UploadAnswer, UploadForm};
 
-pub(crate) const PATH: &str = "/v1/uploads";
+const PATH: &str = "/v1/uploads";
+/// Where files are sent.
+pub(crate) const PATHS: [&str; 2] = [PATH, super::legacy::UPLOAD];
 /// Greatest background image in bytes.
-const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
+pub(super) const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(upload))
@@ -47,7 +49,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     )),
     responses((status = 200, description = "Of a form: the upload; of JSON: where to send it", body = UploadAnswer)),
 )]
-async fn upload(State(app): State<App>, Client(client): Client, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn upload(
+    State(app): State<App>,
+    Client(client): Client,
+    request: Request,
+) -> Result<Response, ApiError> {
     let is_form = match single(request.headers(), header::CONTENT_TYPE.as_str()) {
         Given::Twice | Given::Unreadable => return Err(ApiError::invalid("Content-Type is not readable")),
         Given::No => false,

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use axum::Router;
 use jiff::Timestamp;
-use rotoless_api::ApiState;
-use rotoless_contract::{Attempt, ClientId, JobId, MilliCredits};
+use rotoless_api::{ApiState, Ports};
+use rotoless_contract::{Attempt, ClientId, JobId, MilliCredits, UploadId};
 use rotoless_core::ledger::Balance;
-use rotoless_core::ports::{Accounts, Change, CommitError, JobPage, Jobs, Keys, ListQuery, StoreError};
+use rotoless_core::ports::{Accounts, Change, CommitError, Entry, JobPage, Jobs, Keys, ListQuery, StoreError};
+use rotoless_core::rate::{Bucket, Meter, PerMinute};
 use rotoless_core::record::{AttemptRecord, JobRecord, KeyRecord};
+
+use crate::world::World;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
@@ -22,10 +25,10 @@ pub(crate) enum Fault {
 }
 
 /// The same service over a store with this fault.
-pub(crate) fn over(fault: Fault, state: &ApiState) -> Router {
+pub(crate) fn over(fault: Fault, world: &World) -> Router {
     let store = Arc::new(Faulty(fault));
-    let state = ApiState { jobs: store.clone(), keys: store.clone(), accounts: store, ..state.clone() };
-    rotoless_api::router(state)
+    let ports = Ports { jobs: store.clone(), keys: store.clone(), accounts: store, ..world.ports.clone() };
+    rotoless_api::router(ApiState::new(ports, world.host.clone()))
 }
 
 struct Faulty(Fault);
@@ -46,6 +49,12 @@ impl Faulty {
 
 #[async_trait]
 impl Keys for Faulty {
+    async fn enter(&self, _: &str, _: &str, _: Bucket, _: PerMinute, _: Timestamp) -> Result<Entry, StoreError> {
+        self.fails().await
+    }
+    async fn enter_open(&self, _: Bucket, _: PerMinute, _: Timestamp) -> Result<Result<Meter, Meter>, StoreError> {
+        self.fails().await
+    }
     async fn key(&self, _: &str) -> Result<Option<KeyRecord>, StoreError> {
         self.fails().await
     }
@@ -88,6 +97,12 @@ impl Jobs for Faulty {
     async fn list(&self, _: &ListQuery) -> Result<JobPage, StoreError> {
         self.fails().await
     }
+    async fn line(&self, _: u32) -> Result<Vec<JobId>, StoreError> {
+        self.fails().await
+    }
+    async fn is_upload_in_use(&self, _: &ClientId, _: &UploadId, _: Timestamp, _: &JobId) -> Result<bool, StoreError> {
+        self.fails().await
+    }
     async fn due(&self, _: Timestamp, _: u32) -> Result<Vec<JobId>, StoreError> {
         self.fails().await
     }
@@ -109,6 +124,18 @@ impl Jobs for AlwaysTaken {
     }
     async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError> {
         self.0.list(query).await
+    }
+    async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        self.0.line(limit).await
+    }
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError> {
+        self.0.is_upload_in_use(client, upload, since, except).await
     }
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
         self.0.due(now, limit).await

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use rotoless_api::ApiState;
+use rotoless_api::{ApiState, Host, LegacyApi, Ports};
 use rotoless_contract::JobId;
-use rotoless_core::usecase::Submit;
+use rotoless_core::policy::Policy;
+use rotoless_core::rate::{PerMinute, Rates};
 use serde_json::json;
 
 use crate::documented::{OPERATIONS, Operation};
@@ -18,8 +19,10 @@ struct Stage {
     /// Has credits.
     key: String,
     video_url: String,
-    without_admin: Router,
+    /// Of a host without an admin token and without the legacy routes.
+    bare: Router,
     taken: Router,
+    limited: Router,
 }
 
 impl Stage {
@@ -27,9 +30,19 @@ impl Stage {
         let world = World::start().await;
         let key = world.client("acme", 1000).await;
         let video_url = world.upload(&key).await;
-        let without_admin = rotoless_api::router(ApiState { admin_token: None, ..world.state.clone() });
-        let taken = rotoless_api::router(ApiState { submit: always_taken(&world.state), ..world.state.clone() });
-        Self { world, key, video_url, without_admin, taken }
+        let router = |ports, host| rotoless_api::router(ApiState::new(ports, host));
+        let bare = Host { admin_token: None, legacy: LegacyApi::Off, ..world.host.clone() };
+        let jobs = Arc::new(AlwaysTaken(world.ports.jobs.clone()));
+        let once = Rates { reads: PerMinute::new(1), creates: PerMinute::new(1) };
+        let policy = Arc::new(Policy { rates: once, ..Policy::default() });
+        Self {
+            bare: router(world.ports.clone(), bare),
+            taken: router(Ports { jobs, ..world.ports.clone() }, world.host.clone()),
+            limited: router(world.ports.clone(), Host { policy, ..world.host.clone() }),
+            world,
+            key,
+            video_url,
+        }
     }
 
     /// A call of the operation, by whoever may, about things that do not exist.
@@ -69,10 +82,16 @@ impl Stage {
             "payload_too_large" => call().body(vec![b' '; 256 * 1024 + 1]).send().await,
             "invalid_request" if operation.has_body => call().body("{").send().await,
             "invalid_request" => self.bad_query(operation).send().await,
-            "not_found" if operation.key.as_deref() == Some("AdminToken") => {
-                call().of(&self.without_admin).send().await
+            "not_found" if operation.key.as_deref() == Some("AdminToken") || operation.tag == "Legacy" => {
+                call().of(&self.bare).send().await
             }
             "not_found" => call().json(&json!({})).send().await,
+            "rate_limited" => {
+                let key = self.world.client("hasty", 0).await;
+                let call = || self.keyless(operation, "job_x").key(&key).of(&self.limited);
+                call().send().await;
+                call().send().await
+            }
             "unavailable" => self.with_fault(operation, Fault::Away).await,
             "internal_error" => self.with_fault(operation, Fault::Unreadable).await,
             "timeout" => {
@@ -100,7 +119,7 @@ impl Stage {
     }
 
     async fn with_fault(&self, operation: &Operation, fault: Fault) -> crate::world::Reply {
-        let router = over(fault, &self.world.state);
+        let router = over(fault, &self.world);
         let body = match operation.id.as_str() {
             "createKey" | "grantCredits" => json!({"client_id": "acme", "credits": 1}),
             "disableKey" | "enableKey" => json!({"key_fingerprint": "0".repeat(32)}),
@@ -119,7 +138,7 @@ impl Stage {
 
     async fn in_conflict(&self, operation: &Operation) -> crate::world::Reply {
         match operation.id.as_str() {
-            "createJob" => {
+            "createJob" | "legacyProcess" => {
                 let order = json!({"video_url": self.video_url});
                 self.call(operation).header("Idempotency-Key", "taken").json(&order).of(&self.taken).send().await
             }
@@ -132,21 +151,6 @@ impl Stage {
             other => panic!("{other} documents a conflict: say here how it is provoked"),
         }
     }
-}
-
-fn always_taken(state: &ApiState) -> Arc<Submit> {
-    let submit = &state.submit;
-    Arc::new(Submit {
-        jobs: Arc::new(AlwaysTaken(submit.jobs.clone())),
-        promises: submit.promises.clone(),
-        objects: submit.objects.clone(),
-        probe: submit.probe.clone(),
-        queue: submit.queue.clone(),
-        waker: submit.waker.clone(),
-        clock: submit.clock.clone(),
-        entropy: submit.entropy.clone(),
-        policy: submit.policy.clone(),
-    })
 }
 
 /// G-35
