@@ -21,6 +21,7 @@ pub mod openapi;
 mod request_id;
 mod routes;
 mod state;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,7 @@ pub fn router(state: ApiState) -> Router {
         .layer(CatchPanicLayer::custom(envelope::panicked))
         .layer(from_fn_with_state(app.clone(), exchange::account))
         .layer(from_fn(cors::open))
+        .layer(from_fn(unread::discard))
         .layer(from_fn_with_state(app.clone(), request_id::attach))
         .with_state(app)
 }
