@@ -1,6 +1,8 @@
 //! Create and start: validate, look at the source's header, then job, hold and promise in one transaction; then
 //! the message; then the wake. After the transaction everything is repairable by the sweep.
 
+mod background_media;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -108,7 +110,8 @@ impl Submit {
         }
         let order = request::validate(request, self.policy.allow_http)?;
         let (source, seconds) = self.source(client, request).await?;
-        let draft = self.draft(client, request, order, source, seconds);
+        let background = self.background_media(client, request, &order.spec).await?;
+        let draft = JobRecord { background_source: background, ..self.draft(client, request, order, source, seconds) };
         let change = self.first_commit(&draft, promise)?;
         let job = change.job.clone();
         match self.jobs.commit(change).await {
@@ -153,9 +156,11 @@ impl Submit {
                     | Refused::NothingToDo,
                 ) => return Err(SubmitError::AlreadyStarted),
             };
+            let background = self.background_media(client, &request, &order.spec).await?;
             let context = self.context();
             let change = context.change(&before, transition, |job| {
                 adopt_order(job, request, order);
+                job.background_source = background;
                 self.begin_run(job, context.now);
             });
             let job = change.job.clone();
@@ -260,6 +265,7 @@ impl Submit {
             request: JobRequest::default(),
             spec: order.spec.clone(),
             source,
+            background_source: None,
             webhook_url: None,
             metadata: None,
             warnings: Vec::new(),
