@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use rotoless_contract::Background;
+use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{
     ClaimReply, Download, FailureReason, MAX_IMAGE_BYTES, MediaLimits, ProbedReply, ProbedRequest, Refusal, Stage,

@@ -78,18 +78,28 @@ impl Backdrop {
 /// ffmpeg's filters that fit a picture of any size to the canvas. `conversion` is what `scale` shall do besides.
 ///
 /// What does not fit is cut before it is scaled, never after: a picture of 1 × 8000 px that fills the canvas first
-/// would have millions of rows.
+/// would have millions of rows. A long way down goes in two steps: `scale` refuses to average more than 256 px at once.
 fn fit_filters(fit: Fit, canvas: Size, conversion: &str) -> String {
     let Size { width, height } = canvas;
+    let steps = |width: &str, height: &str| {
+        format!(
+            "scale=w='max(1,min(iw,{STEP}*{width}))':h='max(1,min(ih,{STEP}*{height}))':flags=area,\
+             scale=w='max(2,2*round({width}/2))':h='max(2,2*round({height}/2))'{conversion},format=yuv420p"
+        )
+    };
+    let whole = steps(&width.to_string(), &height.to_string());
     match fit {
-        Fit::Stretch => format!("scale={width}:{height}{conversion},format=yuv420p,setsar=1"),
+        Fit::Stretch => format!("{whole},setsar=1"),
         Fit::Cover => format!(
             "crop=w='max(1,min(iw,round(ih*{width}/{height})))':h='max(1,min(ih,round(iw*{height}/{width})))',\
-             scale={width}:{height}{conversion},format=yuv420p,setsar=1"
+             {whole},setsar=1"
         ),
-        Fit::Contain => format!(
-            "scale=w='max(2,2*round(min({width},iw*{height}/ih)/2))':h='max(2,2*round(min({height},ih*{width}/iw)/2))'\
-             {conversion},format=yuv420p,pad={width}:{height}:2*floor((ow-iw)/4):2*floor((oh-ih)/4):color=black,setsar=1"
-        ),
+        Fit::Contain => {
+            let inside = steps(&format!("min({width},iw*{height}/ih)"), &format!("min({height},ih*{width}/iw)"));
+            format!("{inside},pad={width}:{height}:2*floor((ow-iw)/4):2*floor((oh-ih)/4):color=black,setsar=1")
+        }
     }
 }
+
+/// Times the target that the first of two steps leads to.
+const STEP: u32 = 16;

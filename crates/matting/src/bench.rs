@@ -16,8 +16,8 @@ use rotoless_contract::JobSpec;
 use rotoless_contract::worker::{MediaLimits, Stage};
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Child, Confinement};
 use crate::backdrop::Backdrop;
+use crate::child::{Child, Confinement};
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder, FramesFrom};
 use crate::engine::{Engine, Plan, Task, Watch};
@@ -138,7 +138,16 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
     let limits = MediaLimits::default();
     let output = work_dir.join("bench-output");
     let probe = engine.probe(clip, &limits)?;
-    let task = Task { input: clip, output: &output, background: None, work_dir, probe: &probe, spec, limits, paid_seconds: None };
+    let task = Task {
+        input: clip,
+        output: &output,
+        background: None,
+        work_dir,
+        probe: &probe,
+        spec,
+        limits,
+        paid_seconds: None,
+    };
     let plan = Plan::of(&task, engine.threads());
     let frames_file = RawFrames(work_dir.join("bench-frames.raw"));
 

@@ -147,7 +147,8 @@ impl Engine {
         supported(task.spec)?;
         let plan = Plan::of(task, self.threads());
         let rate = plan.source.rate;
-        let budget = task.paid_seconds.map(|paid_seconds| Budget { frames: rate.frames_in(paid_seconds), paid_seconds });
+        let budget =
+            task.paid_seconds.map(|paid_seconds| Budget { frames: rate.frames_in(paid_seconds), paid_seconds });
         if let Some(budget) = budget.filter(|budget| plan.frames > budget.frames) {
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds });
         }

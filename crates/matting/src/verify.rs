@@ -31,8 +31,8 @@ use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::pack::{Frames, stills_of};
 use crate::pipeline::supervise::{Halt, StageEnd, StageWork, Told, supervise};
 use crate::probe::{Probe, probe};
-use crate::timeline::Rate;
 use crate::stills::Still;
+use crate::timeline::Rate;
 use crate::tools::Tools;
 
 const MEMORY_BYTES: u64 = 8 << 30;
@@ -159,7 +159,8 @@ fn decode_pictures(
 }
 
 fn picture_guards(demuxer: &str, promise: &Promise<'_>) -> Vec<String> {
-    let max_pixels = promise.size.pixels().to_string();
+    // Decoders round sides up to their blocks.
+    let max_pixels = ((promise.size.width + 256) * (promise.size.height + 256)).to_string();
     let protocols = "file,pipe";
     ["-protocol_whitelist", protocols, "-format_whitelist", demuxer, "-max_pixels", &max_pixels, "-f", demuxer]
         .map(str::to_owned)
@@ -270,7 +271,12 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
         Feed::File(file) => command.input(local_file(file)),
         Feed::Pictures(_) => command.input("pipe:0"),
     };
-    let plane = if promise.codecs.with_alpha { "alphaextract," } else { "" };
+    let plane = match (promise.codecs.with_alpha, promise.codecs.format) {
+        (false, _) => "",
+        // A frame that is opaque everywhere comes without an alpha plane.
+        (true, OutputFormat::Webp) => "format=yuva420p,alphaextract,",
+        (true, _) => "alphaextract,",
+    };
     let Size { width, height } = SAMPLE;
     command.map(&input.map).args(["-an", "-sn", "-dn"]);
     // New timestamps: whatever the container's are, no frame is dropped or shown twice on the way to us.

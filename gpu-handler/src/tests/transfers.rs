@@ -74,8 +74,11 @@ async fn the_background_is_fetched_whole_before_the_engine_begins() {
     for (url, is_image) in [("picture", true), ("video", false)] {
         let world = World::start().await;
         let (url, fit) = (url.to_owned(), Fit::Cover);
-        let background =
-            if is_image { Background::Image { image_url: url, fit } } else { Background::Video { video_url: url, fit } };
+        let background = if is_image {
+            Background::Image { image_url: url, fit }
+        } else {
+            Background::Video { video_url: url, fit }
+        };
         world.change(|shared| shared.background = background);
         world.worker(FRAMES).worker.session().await.unwrap();
         assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));

@@ -74,12 +74,7 @@ fn lock(state: &Mutex<StopState>) -> MutexGuard<'_, StopState> {
 
 impl Moving {
     /// Measures the video.
-    pub(super) fn open(
-        tools: &Tools,
-        file: &Path,
-        fit: Fit,
-        order: &BackdropOrder<'_>,
-    ) -> Result<Self, EngineError> {
+    pub(super) fn open(tools: &Tools, file: &Path, fit: Fit, order: &BackdropOrder<'_>) -> Result<Self, EngineError> {
         let defaults = MediaLimits::default();
         // A job's limits may have been narrowed to its own source's size.
         let limits = MediaLimits { max_bytes: order.limits.max_bytes.max(defaults.max_bytes), ..*order.limits };
@@ -168,7 +163,8 @@ impl Moving {
         state.killer = Some(decoder.child.killer());
         drop(state);
         // One more than is expected may come.
-        let bytes = usize::try_from(self.frames + 1).ok().and_then(|frames| frames.checked_mul(self.canvas.yuv_bytes()));
+        let bytes =
+            usize::try_from(self.frames + 1).ok().and_then(|frames| frames.checked_mul(self.canvas.yuv_bytes()));
         let kept = bytes.filter(|bytes| *bytes <= MAX_KEPT_BYTES).map(Vec::with_capacity);
         Ok(Playing::Decoding { decoder: Box::new(decoder), shown: 0, kept })
     }

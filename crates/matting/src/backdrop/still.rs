@@ -47,7 +47,9 @@ pub(super) fn decode(
     let mut command = quiet_ffmpeg(tools);
     command.args(["-xerror", "-err_detect", "explode", "-threads", &threads.to_string()]);
     command.args(["-protocol_whitelist", "file,pipe", "-format_whitelist", picture.demuxer]);
-    command.args(["-max_pixels", &(u64::from(MAX_SIDE) * u64::from(MAX_SIDE)).to_string(), "-f", picture.demuxer]);
+    // Decoders round sides up to their blocks.
+    let max_pixels = (u64::from(MAX_SIDE) + 256).pow(2).to_string();
+    command.args(["-max_pixels", &max_pixels, "-f", picture.demuxer]);
     command.input(local_file(file)).map("0:v:0").args(["-frames:v", "1"]);
     let fitted =
         fit_filters(fit, canvas, ":flags=bicubic+accurate_rnd+full_chroma_int:out_color_matrix=bt709:out_range=tv");
@@ -190,7 +192,8 @@ mod tests {
     }
 
     /// APP0, then SOF0 of 7 × 5, a scan, an end.
-    const JPEG: &[u8] = b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x08\x08\x00\x05\x00\x07\x01\xff\xda\x00\x02xx\xff\xd9";
+    const JPEG: &[u8] =
+        b"\xff\xd8\xff\xe0\x00\x04ab\xff\xff\xc0\x00\x08\x08\x00\x05\x00\x07\x01\xff\xda\x00\x02xx\xff\xd9";
 
     #[test]
     fn the_sides_come_from_the_header() {

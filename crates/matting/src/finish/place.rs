@@ -117,8 +117,7 @@ impl Placer {
             let halved = |side: usize| side / step as usize;
             let from_size = Size { width: halved(source.width), height: halved(source.height) };
             let part = Size { width: columns.to - columns.from, height: rows.to - rows.from };
-            let area =
-                Area { left: columns.first, top: rows.first, width: columns.length, height: rows.length };
+            let area = Area { left: columns.first, top: rows.first, width: columns.length, height: rows.length };
             drawn.resize(part.pixels(), 0);
             scaler.area(from, from_size, area, drawn, part)?;
             let target = to.chunks_exact_mut(halved(size.width)).skip(rows.from);

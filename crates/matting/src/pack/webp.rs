@@ -73,7 +73,9 @@ impl<W: Write + Seek> Writer<W> {
 
 /// Width and height, each less one, 24 bits.
 fn sides(size: Size) -> impl Iterator<Item = u8> {
-    [size.width, size.height].into_iter().flat_map(|side| (side.saturating_sub(1) as u32).to_le_bytes().into_iter().take(3))
+    [size.width, size.height]
+        .into_iter()
+        .flat_map(|side| (side.saturating_sub(1) as u32).to_le_bytes().into_iter().take(3))
 }
 
 /// The chunks of a WebP file: name, and the whole chunk with its header and padding.

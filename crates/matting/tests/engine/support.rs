@@ -127,7 +127,16 @@ impl Bench {
         let work_dir = self.path("work");
         std::fs::create_dir_all(&work_dir).unwrap();
         let limits = MediaLimits::default();
-        let task = Task { input, output: &output, background: self.background.as_deref(), work_dir: &work_dir, probe, spec, limits, paid_seconds: None };
+        let task = Task {
+            input,
+            output: &output,
+            background: self.background.as_deref(),
+            work_dir: &work_dir,
+            probe,
+            spec,
+            limits,
+            paid_seconds: None,
+        };
         engine.remove_background(&task, watch).map(|finished| (output, finished))
     }
 }
