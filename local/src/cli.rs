@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rotoless_api::LegacyApi;
+use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::rate::Rates;
 
@@ -111,9 +112,12 @@ pub(crate) struct RemoveArgs {
     /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
     #[arg(long, value_name = "F")]
     pub(crate) format: Option<OutputFormat>,
-    /// transparent, green, white, black, blue, blur, #RRGGBB, or the URL of a picture
+    /// transparent, green, white, black, blue, blur, #RRGGBB, or a picture or video of yours
     #[arg(long, value_name = "B")]
     pub(crate) background: Option<String>,
+    /// How that picture or video is fitted: cover, contain or stretch
+    #[arg(long, value_name = "FIT", value_parser = fit)]
+    pub(crate) fit: Option<Fit>,
     /// Subjects in words, for `pro`
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
@@ -280,4 +284,8 @@ pub(crate) struct BenchArgs {
 
 fn credits(text: &str) -> Result<Credits, String> {
     serde_json::from_str(text).map_err(|_| "a number of credits with at most three decimals".to_owned())
+}
+
+fn fit(text: &str) -> Result<Fit, String> {
+    serde_json::from_value(text.into()).map_err(|_| "one of cover, contain, stretch".to_owned())
 }

@@ -65,6 +65,9 @@ pub struct ClaimReply {
     pub spec: JobSpec,
     /// Where the source is.
     pub input: Download,
+    /// Where the picture or video of the background is, when the order has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<Download>,
     /// Where the output goes.
     pub output: Upload,
     /// Where the manifest goes; the PUT is conditional (`If-None-Match: *`).
@@ -107,6 +110,9 @@ impl fmt::Debug for Upload {
         f.debug_struct("Upload").field("key", &self.key).finish_non_exhaustive()
     }
 }
+
+/// Greatest picture for a background, in bytes.
+pub const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
 
 /// What a worker accepts of a source. Enforced on what is decoded, not on what headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,6 +242,8 @@ named! {
     FailureReason {
         /// Not a video, damaged, or no video stream.
         InvalidMedia = "invalid_media",
+        /// The background's picture or video is none, or damaged.
+        InvalidBackground = "invalid_background",
         /// Too long, too large, too many frames a second.
         LimitExceeded = "limit_exceeded",
         /// The balance does not cover the measured length.
@@ -268,6 +276,7 @@ impl FailureReason {
         match self {
             Self::VerificationFailed | Self::InternalError | Self::TimedOut | Self::WorkerLost => true,
             Self::InvalidMedia
+            | Self::InvalidBackground
             | Self::LimitExceeded
             | Self::InsufficientCredits
             | Self::SourceMissing
@@ -283,6 +292,7 @@ impl FailureReason {
     pub const fn message(self) -> &'static str {
         match self {
             Self::InvalidMedia => "The file is not a readable video",
+            Self::InvalidBackground => "The background is not a readable picture or video",
             Self::LimitExceeded => "The video exceeds the limits of this service",
             Self::InsufficientCredits => "Not enough credits to process this video",
             Self::SourceMissing => "The source video is no longer available",

@@ -32,6 +32,9 @@ pub struct JobRecord {
     pub spec: JobSpec,
     /// Where the source is.
     pub source: Source,
+    /// Where the background's picture or video is, when the order has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background_source: Option<Source>,
     /// Where events go.
     pub webhook_url: Option<String>,
     /// The client's own data.

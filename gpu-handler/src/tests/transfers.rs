@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rotoless_contract::spec::{Background, Fit};
 use rotoless_contract::worker::{FailureReason, ReportRequest};
 
 use super::engine::Script;
@@ -65,6 +66,32 @@ async fn a_missing_source_is_named_and_not_asked_for_again() {
     world.twist(On::Download, Twist::Fail(404));
     world.worker(FRAMES).worker.session().await.unwrap();
     assert_eq!(failed(&world).0, FailureReason::SourceMissing);
+    assert_eq!(world.count(&Event::Download), 1);
+}
+
+#[tokio::test]
+async fn the_background_is_fetched_whole_before_the_engine_begins() {
+    for (url, is_image) in [("picture", true), ("video", false)] {
+        let world = World::start().await;
+        let (url, fit) = (url.to_owned(), Fit::Cover);
+        let background = if is_image {
+            Background::Image { image_url: url, fit }
+        } else {
+            Background::Video { video_url: url, fit }
+        };
+        world.change(|shared| shared.background = background);
+        world.worker(FRAMES).worker.session().await.unwrap();
+        assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));
+        assert_eq!((world.count(&Event::Download), world.count(&Event::Background)), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_no_order_asked_for_is_not_fetched() {
+    let world = World::start().await;
+    world.change(|shared| shared.background = Background::Blur);
+    world.worker(FRAMES).worker.session().await.unwrap();
+    assert_eq!(failed(&world).0, FailureReason::LimitExceeded);
     assert_eq!(world.count(&Event::Download), 1);
 }
 

@@ -10,7 +10,7 @@ use rotoless_contract::manifest::Manifest;
 use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::signature::report_secret;
 use rotoless_contract::worker::{Refusal, ReportReply, ReportRequest};
-use rotoless_contract::{Attempt, JobId, JobStatus, Run};
+use rotoless_contract::{Attempt, Background, JobId, JobStatus, Run};
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -38,6 +38,8 @@ pub(super) enum Event {
     Probe,
     Probed,
     Matte,
+    /// The engine was given a background's file, and it is whole.
+    Background,
     Heartbeat,
     Upload,
     Manifest,
@@ -105,6 +107,8 @@ pub(super) struct Shared {
     pub(super) report: Option<(ReportRequest, ReportReply)>,
     pub(super) output: Option<Bytes>,
     pub(super) manifest: Option<Bytes>,
+    /// What the order says; its file has the source's bytes.
+    pub(super) background: Background,
     twists: VecDeque<(On, Twist)>,
     pub(super) refused_signatures: u32,
     /// Claims that came when their message was visible again.
@@ -140,6 +144,7 @@ impl World {
             report: None,
             output: None,
             manifest: None,
+            background: Background::Transparent,
             twists: VecDeque::new(),
             refused_signatures: 0,
             late_claims: 0,

@@ -36,6 +36,8 @@ impl Submit {
     pub async fn estimate(&self, client: &ClientId, request: &JobRequest) -> Result<Estimate, SubmitError> {
         let order = request::validate(request, self.policy.allow_http)?;
         let measured = self.measure(client, request).await?;
+        // What a create would refuse, this refuses alike.
+        self.background_media(client, request, &order.spec).await?;
         let rate = self.policy.pricing.per_second(order.spec.model);
         let expected_seconds = match measured.duration_ms {
             Some(ms) => {

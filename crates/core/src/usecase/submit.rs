@@ -1,6 +1,8 @@
 //! Create and start: validate, look at the source's header, then job, hold and promise in one transaction; then
 //! the message; then the wake. After the transaction everything is repairable by the sweep.
 
+mod background_media;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -139,7 +141,8 @@ impl Submit {
     ) -> Result<JobRecord, SubmitError> {
         let order = request::validate(request, self.policy.allow_http)?;
         let measured = self.measure(client, request).await?;
-        let draft = self.draft(client, request, order, measured);
+        let background_source = self.background_media(client, request, &order.spec).await?;
+        let draft = JobRecord { background_source, ..self.draft(client, request, order, measured) };
         let mut change = self.first_commit(&draft, promise)?;
         change.call = caller.map(|caller| caller.record(change.job.updated_at, 200, Some(&change.job)));
         let job = change.job.clone();
@@ -178,9 +181,11 @@ impl Submit {
                     | Refused::NothingToDo,
                 ) => return Err(SubmitError::AlreadyStarted),
             };
+            let background = self.background_media(client, &request, &order.spec).await?;
             let context = self.context();
             let change = context.change(&before, transition, |job| {
                 adopt_order(job, request, order);
+                job.background_source = background;
                 self.begin_run(job, context.now);
             });
             let job = change.job.clone();
@@ -290,6 +295,7 @@ impl Submit {
             request: JobRequest::default(),
             spec: order.spec.clone(),
             source: measured.source,
+            background_source: None,
             webhook_url: None,
             metadata: None,
             warnings: Vec::new(),
