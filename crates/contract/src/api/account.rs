@@ -12,6 +12,7 @@ use crate::spec::Model;
 
 /// Answer of `GET /v1/credits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreditsReply {
     /// Can be held.
     pub available: Credits,
@@ -24,6 +25,7 @@ pub struct CreditsReply {
 /// Answer of `GET /v1/usage/summary`. Days are those of UTC; a day counts what happened on it, so a job that was
 /// created on one day and completed on the next is counted on each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageSummary {
     /// As asked for.
     pub days: u32,
@@ -38,12 +40,13 @@ pub struct UsageSummary {
     pub totals: UsageTotals,
     /// Each day, oldest first, days without use included.
     pub daily: Vec<UsageDay>,
-    /// By the name of the [`Model`]; models without use are not named.
+    /// By the name of the model; models without use are not named.
     pub by_model: BTreeMap<Model, ModelUsage>,
 }
 
 /// Sums over some days.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageTotals {
     /// Jobs created.
     pub total_jobs: u64,
@@ -61,6 +64,7 @@ pub struct UsageTotals {
 
 /// One day.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageDay {
     /// The day, UTC.
     pub date: Date,
@@ -78,6 +82,7 @@ pub struct UsageDay {
 
 /// What one model was used for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelUsage {
     /// Jobs created.
     pub jobs: u64,
@@ -93,6 +98,7 @@ pub struct ModelUsage {
 
 /// Answer of `GET /v1/usage/events`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageEvents {
     /// Newest first.
     pub items: Vec<UsageEvent>,
@@ -102,6 +108,7 @@ pub struct UsageEvents {
 
 /// One request that was not a mere read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UsageEvent {
     /// Names the event.
     pub id: String,

@@ -12,19 +12,23 @@ use crate::spec::{Model, OutputFormat};
 
 /// Body of `POST /v1/admin/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKeyRequest {
     /// Whose key.
     pub client_id: ClientId,
     /// For the operator's memory.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub note: Option<String>,
     /// Credits to grant with it.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000, multiple_of = 0.001))]
     pub credits: Option<Credits>,
 }
 
 /// Answer of `POST /v1/admin/keys`: the only time the key is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKeyReply {
     /// Always `true`.
     pub success: bool,
@@ -39,6 +43,7 @@ pub struct CreateKeyReply {
 
 /// A key without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyInfo {
     /// Names the key to the operator.
     pub key_fingerprint: String,
@@ -58,6 +63,7 @@ pub struct KeyInfo {
 
 /// Answer of `GET /v1/admin/keys`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyList {
     /// Oldest first.
     pub items: Vec<KeyInfo>,
@@ -65,13 +71,16 @@ pub struct KeyList {
 
 /// Body of `POST /v1/admin/keys/disable` and `/enable`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyRef {
     /// Which key.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9a-fA-F]{32}$"))]
     pub key_fingerprint: String,
 }
 
 /// Answer of `POST /v1/admin/keys/disable` and `/enable`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeySwitched {
     /// Always `true`.
     pub success: bool,
@@ -83,21 +92,26 @@ pub struct KeySwitched {
 
 /// Body of `POST /v1/admin/credits`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GrantRequest {
     /// To whom.
     pub client_id: ClientId,
     /// How much.
+    #[cfg_attr(feature = "openapi", schema(value_type = f64, minimum = 0.001, maximum = 1_000_000_000, multiple_of = 0.001))]
     pub credits: Credits,
     /// Makes the grant happen once however often it is sent; 1..128 of `A-Z a-z 0-9 _ -`.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[A-Za-z0-9_-]{1,128}$"))]
     pub grant_id: Option<String>,
     /// For the operator's memory.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub note: Option<String>,
 }
 
 /// Answer of `POST /v1/admin/credits`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GrantReply {
     /// Always `true`.
     pub success: bool,
@@ -112,6 +126,7 @@ pub struct GrantReply {
 
 /// Answer of `GET /v1/admin/config`: how the service is set up, and no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigReply {
     /// What is accepted.
     pub limits: ConfigLimits,
@@ -133,6 +148,7 @@ pub struct ConfigReply {
 
 /// What is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigLimits {
     /// Greatest file, bytes.
     pub max_bytes: u64,
@@ -164,6 +180,7 @@ pub struct ConfigLimits {
 
 /// A model and whether the workers have it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ConfigModel {
     /// Its role.
     pub name: Model,

@@ -11,42 +11,53 @@ use crate::spec::{Fit, Model, OutputFormat};
 use crate::webhook::EventKind;
 use crate::worker::FailureReason;
 
-/// Body of `POST /v1/jobs` and, without `video_url`, of `POST /v1/jobs/{id}/start`: as clients send it,
-/// not yet validated. Unknown fields are kept so that they can be named in `warnings[]`.
+/// Body of `POST /v1/jobs` and, without `video_url`, of `POST /v1/jobs/{id}/start`. Unknown fields are ignored,
+/// and named in `warnings` of the answer.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobRequest {
     /// An upload's URL or a public URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 2048, examples("https://example.com/clip.mp4")))]
     pub video_url: Option<String>,
-    /// A [`crate::Model`].
+    /// Which model role.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<Model>, default = "original"))]
     pub model: Option<String>,
     /// `transparent`, `green`, `white`, `black`, `blue`, `custom` = `color`, `image`, `video`, `blur`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::BackgroundName>))]
     pub bg_type: Option<String>,
     /// Colour as three numbers or `#RGB`/`#RRGGBB`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::ColorInput>))]
     pub bg_color: Option<Value>,
     /// For `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 2048))]
     pub bg_image_url: Option<String>,
     /// For `video`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 2048))]
     pub bg_video_url: Option<String>,
     /// Wins over the flat fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<BackgroundRequest>,
-    /// An [`crate::OutputFormat`].
+    /// Container and codecs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<OutputFormat>, default = "webm"))]
     pub output_format: Option<String>,
     /// Subjects in words, for `pro`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub text_prompt: Option<String>,
     /// Where events go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::PublicUrl>))]
     pub webhook_url: Option<String>,
     /// `false` makes a draft.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(default = true))]
     pub auto_start: Option<bool>,
     /// Echoed on the job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,34 +67,43 @@ pub struct JobRequest {
     pub composition: Option<CompositionRequest>,
     /// Everything else that was sent.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(ignore))]
     pub unknown: Map<String, Value>,
 }
 
 /// `background` of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct BackgroundRequest {
     /// As `bg_type`.
     #[serde(rename = "type")]
+    #[cfg_attr(feature = "openapi", schema(value_type = crate::schema::BackgroundName))]
     pub kind: String,
     /// As `bg_color`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::schema::ColorInput>))]
     pub color: Option<Value>,
     /// As `bg_image_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 2048))]
     pub image_url: Option<String>,
     /// As `bg_video_url`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 2048))]
     pub video_url: Option<String>,
     /// How image and video are fitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(default = "cover"))]
     pub fit: Option<Fit>,
     /// Everything else that was sent.
     #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(ignore))]
     pub unknown: Map<String, Value>,
 }
 
 /// `composition` of a request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompositionRequest {
     /// The canvas.
     pub canvas: Canvas,
@@ -94,21 +114,29 @@ pub struct CompositionRequest {
 
 /// Canvas size in px.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Canvas {
     /// Even, 16..4096.
+    #[cfg_attr(feature = "openapi", schema(minimum = 16, maximum = 4096, multiple_of = 2))]
+    #[serde(deserialize_with = "crate::number::whole")]
     pub width: u32,
     /// Even, 16..4096.
+    #[cfg_attr(feature = "openapi", schema(minimum = 16, maximum = 4096, multiple_of = 2))]
+    #[serde(deserialize_with = "crate::number::whole")]
     pub height: u32,
 }
 
 /// Where the foreground sits on the canvas.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ForegroundPlacement {
-    /// An [`crate::spec::Anchor`]; default `center`.
+    /// One of nine places; default `center`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<crate::spec::Anchor>, default = "center"))]
     pub anchor: Option<String>,
     /// 1 = as large as fits; default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.01, maximum = 16, default = 1))]
     pub scale: Option<f64>,
     /// Offset in px.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -117,17 +145,21 @@ pub struct ForegroundPlacement {
 
 /// An offset in px, x to the right, y down.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PixelOffset {
     /// To the right.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::number::whole")]
+    #[cfg_attr(feature = "openapi", schema(minimum = -8192, maximum = 8192, default = 0))]
     pub x: i32,
     /// Down.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::number::whole")]
+    #[cfg_attr(feature = "openapi", schema(minimum = -8192, maximum = 8192, default = 0))]
     pub y: i32,
 }
 
 /// Answer of create, start and cancel: the whole job and four fields that clients read first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobReply {
     /// Always `true`.
     pub success: bool,
@@ -140,6 +172,7 @@ pub struct JobReply {
 
 /// Answer of `GET /v1/jobs`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobList {
     /// Newest first.
     pub items: Vec<Job>,
@@ -159,6 +192,7 @@ pub struct JobList {
 
 /// Answer of `DELETE /v1/jobs/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeletedReply {
     /// Always `true`.
     pub success: bool,
@@ -172,6 +206,7 @@ pub struct DeletedReply {
 
 /// Answer of `POST /v1/estimate`: what a job of the same body would cost. Nothing was created or held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EstimateReply {
     /// Always `true`.
     pub success: bool,
@@ -200,6 +235,7 @@ pub struct EstimateReply {
 
 /// Answer of `GET /v1/jobs/{id}/events`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobTrail {
     /// The job.
     pub job_id: JobId,
@@ -209,6 +245,7 @@ pub struct JobTrail {
 
 /// One change of a job's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TrailEntry {
     /// When.
     pub at: Timestamp,
@@ -216,17 +253,21 @@ pub struct TrailEntry {
     pub status: JobStatus,
     /// The run, once the job was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub run: Option<Run>,
     /// The attempt, while one works or when one gave the job back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub attempt: Option<Attempt>,
     /// Why the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub error_code: Option<FailureReason>,
 }
 
 /// Answer of `GET /v1/jobs/{id}/deliveries`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryList {
     /// The job.
     pub job_id: JobId,
@@ -236,6 +277,7 @@ pub struct DeliveryList {
 
 /// A webhook event and what became of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryInfo {
     /// The same on every try, and on a replay.
     pub delivery_id: DeliveryId,
@@ -259,6 +301,7 @@ pub struct DeliveryInfo {
 
 /// One try to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeliveryAttempt {
     /// When it ended.
     pub at: Timestamp,
@@ -270,6 +313,7 @@ pub struct DeliveryAttempt {
 
 /// Answer of `POST /v1/jobs/{id}/deliveries/{delivery_id}/replay`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ReplayReply {
     /// Always `true`.
     pub success: bool,

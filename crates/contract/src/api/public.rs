@@ -11,6 +11,7 @@ use crate::job::JobStatus;
 
 /// Answer of `GET /api/download/{id}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DownloadReply {
     /// Always `true`.
     pub success: bool,
@@ -26,8 +27,9 @@ pub struct DownloadReply {
 
 /// Answer of `GET /api/pricing`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PricingReply {
-    /// By the name of the [`crate::Model`].
+    /// By the name of the model.
     pub model_pricing_credits_per_minute: BTreeMap<String, Credits>,
     /// Money for a second of `original`; 0 where the operator grants credits and sells none.
     pub price_per_second_cents: f64,
@@ -39,6 +41,7 @@ pub struct PricingReply {
 
 /// Credits that can be bought together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreditPackage {
     /// How many.
     pub credits: Credits,
@@ -48,6 +51,7 @@ pub struct CreditPackage {
 
 /// Answer of `GET /health`: always 200.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthReply {
     /// Whether everything that is owed can be kept now.
     pub status: HealthStatus,
@@ -57,6 +61,7 @@ pub struct HealthReply {
 
 /// The service in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
     /// All of it answers.
@@ -67,6 +72,7 @@ pub enum HealthStatus {
 
 /// What was looked at. The first three names are those that clients know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HealthChecks {
     /// This answer itself.
     pub api: bool,

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use jiff::SignedDuration;
 use rotoless_contract::api::{
     ConfigLimits, ConfigModel, ConfigReply, CreateKeyReply, CreateKeyRequest, GrantReply, GrantRequest, KeyInfo,
@@ -17,6 +16,8 @@ use rotoless_core::policy::cost;
 use rotoless_core::ports::CommitError;
 use rotoless_core::record::KeyRecord;
 use secrecy::ExposeSecret;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::public::prices;
 use super::uploads::MAX_IMAGE_BYTES;
@@ -31,15 +32,23 @@ const MAX_GRANT: MilliCredits = MilliCredits::whole(1_000_000_000);
 /// Greatest note in characters.
 const MAX_NOTE: usize = 500;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/admin/keys", post(create).get(list))
-        .route("/v1/admin/keys/disable", post(disable))
-        .route("/v1/admin/keys/enable", post(enable))
-        .route("/v1/admin/credits", post(grant))
-        .route("/v1/admin/config", get(config))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(disable))
+        .routes(routes!(enable))
+        .routes(routes!(grant))
+        .routes(routes!(config))
 }
 
+/// Create a key
+///
+/// Shown this once. The first key of a client makes the client.
+#[utoipa::path(
+    post, path = "/v1/admin/keys", operation_id = "createKey", tag = "Admin",
+    request_body(content = CreateKeyRequest, example = json!({"client_id": "acme", "note": "laptop", "credits": 500})),
+    responses((status = 200, description = "The key", body = CreateKeyReply)),
+)]
 async fn create(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<CreateKeyReply> {
     let request: CreateKeyRequest = body.parse()?;
     check_note(request.note.as_deref())?;
@@ -66,15 +75,32 @@ async fn create(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<
     }))
 }
 
+/// List keys
+#[utoipa::path(
+    get, path = "/v1/admin/keys", operation_id = "listKeys", tag = "Admin",
+    responses((status = 200, description = "Keys without their secrets", body = KeyList)),
+)]
 async fn list(State(app): State<App>, _: Operator) -> Answer<KeyList> {
     let keys = app.keys.list().await?;
     Ok(Json(KeyList { items: keys.into_iter().map(shown).collect() }))
 }
 
+/// Disable a key
+#[utoipa::path(
+    post, path = "/v1/admin/keys/disable", operation_id = "disableKey", tag = "Admin",
+    request_body(content = KeyRef, example = json!({"key_fingerprint": "3f0c1d9ae2b84c56a7d1f00912ab34cd"})),
+    responses((status = 200, description = "The key as it is now", body = KeySwitched)),
+)]
 async fn disable(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<KeySwitched> {
     switch(&app, body.parse()?, false).await
 }
 
+/// Enable a key
+#[utoipa::path(
+    post, path = "/v1/admin/keys/enable", operation_id = "enableKey", tag = "Admin",
+    request_body(content = KeyRef, example = json!({"key_fingerprint": "3f0c1d9ae2b84c56a7d1f00912ab34cd"})),
+    responses((status = 200, description = "The key as it is now", body = KeySwitched)),
+)]
 async fn enable(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<KeySwitched> {
     switch(&app, body.parse()?, true).await
 }
@@ -89,6 +115,14 @@ async fn switch(app: &App, KeyRef { key_fingerprint }: KeyRef, enabled: bool) ->
     Ok(Json(KeySwitched { success: true, key_fingerprint, enabled }))
 }
 
+/// Grant credits to a client
+///
+/// Once for each `grant_id`, however often it is sent.
+#[utoipa::path(
+    post, path = "/v1/admin/credits", operation_id = "grantCredits", tag = "Admin",
+    request_body(content = GrantRequest, example = json!({"client_id": "acme", "credits": 100, "grant_id": "order-7"})),
+    responses((status = 200, description = "The balance", body = GrantReply)),
+)]
 async fn grant(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<GrantReply> {
     let request: GrantRequest = body.parse()?;
     check_note(request.note.as_deref())?;
@@ -107,6 +141,13 @@ async fn grant(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<G
     Ok(Json(GrantReply { success: true, client_id: request.client_id, grant_id, balance }))
 }
 
+/// Read the configuration
+///
+/// Limits, models, prices, what the service runs on. No secret.
+#[utoipa::path(
+    get, path = "/v1/admin/config", operation_id = "getConfig", tag = "Admin",
+    responses((status = 200, description = "The configuration", body = ConfigReply)),
+)]
 async fn config(State(app): State<App>, _: Operator) -> Json<ConfigReply> {
     let seconds = |span: SignedDuration| span.as_secs().unsigned_abs();
     let policy = &app.policy;

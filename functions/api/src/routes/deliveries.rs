@@ -1,12 +1,14 @@
 //! A job's webhook events: what became of them, and sending one again.
 
+use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json, Router};
 use rotoless_contract::api::{DeliveryInfo, DeliveryList, ReplayReply};
 use rotoless_contract::job::EventState;
+use rotoless_contract::{DeliveryId, JobId};
 use rotoless_core::record::DeliveryRecord;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use super::jobs::{IdPath, id, own};
@@ -14,18 +16,35 @@ use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route("/v1/jobs/{id}/deliveries", get(list))
-        .route("/v1/jobs/{id}/deliveries/{delivery_id}/replay", post(replay))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(list)).routes(routes!(replay))
 }
 
+/// List a job's webhook events
+///
+/// With the tries to deliver each.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/deliveries", operation_id = "listDeliveries", tag = "Webhooks",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "The events", body = DeliveryList)),
+)]
 async fn list(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<DeliveryList> {
     let job = own(&app, &client, &id(path)?).await?;
     let events = app.deliveries.deliveries_of(&job.id).await?;
     Ok(Json(DeliveryList { job_id: job.id, items: events.into_iter().map(shown).collect() }))
 }
 
+/// Send a webhook event again
+///
+/// Under the same delivery id, beginning now.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/deliveries/{delivery_id}/replay", operation_id = "replayDelivery", tag = "Webhooks",
+    params(
+        ("id" = JobId, Path, description = "The job"),
+        ("delivery_id" = DeliveryId, Path, description = "The event"),
+    ),
+    responses((status = 200, description = "The event, due now", body = ReplayReply)),
+)]
 async fn replay(
     State(app): State<App>,
     Client(client): Client,

@@ -10,8 +10,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use rotoless_contract::api::{DeletedReply, JobList, JobReply, JobRequest};
 use rotoless_contract::{ClientId, ErrorCode, Job, JobId, JobStatus};
 use rotoless_core::ports::ListQuery;
@@ -19,6 +18,8 @@ use rotoless_core::record::JobRecord;
 use rotoless_core::usecase::SubmitError;
 use rotoless_core::{request, view};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use crate::App;
@@ -26,17 +27,18 @@ use crate::auth::Client;
 use crate::envelope::ApiError;
 use crate::exchange::Exchange;
 use crate::extract::{JsonBytes, query_value};
+use crate::openapi::CreateJobRequest;
 
 const PATH: &str = "/v1/jobs";
 /// Skipped jobs are read all the same: beyond this, a cursor is the way.
 const MAX_OFFSET: u32 = 10_000;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route(PATH, post(create).get(list))
-        .route("/v1/jobs/{id}", get(read).delete(delete))
-        .route("/v1/jobs/{id}/start", post(start))
-        .route("/v1/jobs/{id}/cancel", post(cancel))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(read, delete))
+        .routes(routes!(start))
+        .routes(routes!(cancel))
 }
 
 /// A job's id as part of a path: what is no id names no job.
@@ -46,6 +48,19 @@ pub(super) fn id(path: IdPath) -> Result<JobId, ApiError> {
     path.map(|Path(id)| id).map_err(|_| ApiError::job_not_found())
 }
 
+/// Create a job
+///
+/// Starts it as well, unless `auto_start` is `false`: the credits for its length are held, and charged when it
+/// completes. Unknown fields are ignored and named in `warnings`.
+#[utoipa::path(
+    post, path = PATH, operation_id = "createJob", tag = "Jobs",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "A repeated request with the same key and body gets the first one's answer, for 24 h")),
+    request_body(content = CreateJobRequest, example = json!({
+        "video_url": "https://example.com/clip.mp4", "model": "human", "bg_type": "transparent", "output_format": "webm",
+    })),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
 pub(super) async fn create(
     State(app): State<App>,
     Client(client): Client,
@@ -82,6 +97,16 @@ pub(super) async fn create(
     Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
 }
 
+/// Start a draft
+///
+/// Fields of the body override the draft's; `video_url` and `auto_start` are ignored. A job that has started is answered
+/// as it is. A failed one is started again, and charged only if it completes.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/start", operation_id = "startJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    request_body(content = JobRequest, example = json!({"bg_type": "blur"})),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
 async fn start(State(app): State<App>, Client(client): Client, path: IdPath, body: JsonBytes) -> Answer<JobReply> {
     let id = id(path)?;
     let overrides = body.job_request()?;
@@ -102,17 +127,41 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     answer(&app, &job, message).await
 }
 
+/// Read a job
+///
+/// `output_url` is made anew on each read. Poll until `status` is `completed` or `failed`.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "getJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = Job)),
+)]
 pub(super) async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
     let job = own(&app, &client, &id(path)?).await?;
     Ok(Json(polled(&app, &job).await?))
 }
 
+/// Delete a job
+///
+/// With its media. One that has not ended is cancelled first.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "It is no more", body = DeletedReply)),
+)]
 async fn delete(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<DeletedReply> {
     let id = id(path)?;
     app.delete.delete(&client, &id).await?;
     Ok(Json(DeletedReply { success: true, id: id.clone(), job_id: id, deleted: true }))
 }
 
+/// Cancel a job
+///
+/// It becomes `failed` with `error_code` `cancelled`, and its credits are released.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/cancel", operation_id = "cancelJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
 async fn cancel(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<JobReply> {
     let job = app.cancel.cancel(&client, &id(path)?).await?;
     answer(&app, &job, "Job cancelled").await
@@ -126,6 +175,19 @@ struct ListParams {
     cursor: Option<String>,
 }
 
+/// List jobs
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = PATH, operation_id = "listJobs", tag = "Jobs",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 20 when absent"),
+        ("offset" = Option<u32>, Query, maximum = 10_000, description = "Skip so many; not together with `cursor`"),
+        ("status" = Option<JobStatus>, Query, description = "Only these; `pending` also finds drafts"),
+        ("cursor" = Option<String>, Query, pattern = "^([0-9a-fA-F]{48})?$", description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "Jobs", body = JobList)),
+)]
 async fn list(
     State(app): State<App>,
     Client(client): Client,

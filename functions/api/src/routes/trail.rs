@@ -4,18 +4,19 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use futures::stream;
 use rotoless_contract::api::JobTrail;
 use rotoless_contract::{ClientId, JobId};
 use rotoless_core::record::JobRecord;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::jobs::{IdPath, id, own, polled};
 use crate::App;
@@ -30,10 +31,25 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// A stream ends after this time; whoever still watches connects again.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/v1/jobs/{id}/events", get(events))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(events))
 }
 
+/// Read a job's story
+///
+/// Its changes of state; or, with `Accept: text/event-stream` and where the host can stream, the whole job whenever it
+/// changes, as events `job` whose id goes into `Last-Event-ID` when connecting again. A stream ends with the job.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}/events", operation_id = "getJobEvents", tag = "Jobs",
+    params(
+        ("id" = JobId, Path, description = "The job"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Of a stream: the last event that was seen"),
+    ),
+    responses((status = 200, description = "The story", content(
+        (JobTrail = "application/json"),
+        (String = "text/event-stream"),
+    ))),
+)]
 async fn events(
     State(app): State<App>,
     Client(client): Client,

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::routing::get;
-use axum::{Json, Router};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -14,6 +13,8 @@ use rotoless_contract::api::{ModelUsage, UsageDay, UsageEvent, UsageEvents, Usag
 use rotoless_contract::{ClientId, Credits, MilliCredits, Model};
 use rotoless_core::usage::{CallRecord, DayUsage, day};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use crate::App;
@@ -24,8 +25,8 @@ use crate::extract::query_value;
 /// Jobs looked up at once.
 const LOOKUPS: usize = 16;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/v1/usage/summary", get(summary)).route("/v1/usage/events", get(events))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(summary)).routes(routes!(events))
 }
 
 #[derive(Deserialize)]
@@ -48,6 +49,14 @@ fn readable(asked: Asked) -> Result<Params, ApiError> {
     asked.map(|Query(params)| params).map_err(|_| ApiError::invalid("The query is not readable"))
 }
 
+/// Sum up what was used
+///
+/// By day, of UTC, and by model.
+#[utoipa::path(
+    get, path = "/v1/usage/summary", operation_id = "getUsageSummary", tag = "Account",
+    params(("days" = Option<u32>, Query, minimum = 1, maximum = 90, description = "How many days, with today; 7 when absent")),
+    responses((status = 200, description = "The sums", body = UsageSummary)),
+)]
 async fn summary(State(app): State<App>, Client(client): Client, asked: Asked) -> Answer<UsageSummary> {
     let days = between(readable(asked)?.days.as_deref(), "days", 7, 90)?;
     let now = app.clock.now();
@@ -99,6 +108,14 @@ fn add(sum: Credits, amount: MilliCredits) -> Credits {
     Credits(sum.0 + amount)
 }
 
+/// List requests
+///
+/// Newest first; mere reads are not kept.
+#[utoipa::path(
+    get, path = "/v1/usage/events", operation_id = "listUsageEvents", tag = "Account",
+    params(("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 20 when absent")),
+    responses((status = 200, description = "The requests", body = UsageEvents)),
+)]
 async fn events(State(app): State<App>, Client(client): Client, asked: Asked) -> Answer<UsageEvents> {
     let limit = between(readable(asked)?.limit.as_deref(), "limit", 20, 100)?;
     let calls = app.usage.calls(&client, limit).await?;

@@ -28,6 +28,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
+use crate::documented;
+
 pub(crate) const ADMIN_TOKEN: &str = "the operator's token";
 pub(crate) const BASE: &str = "http://127.0.0.1:8080";
 /// A person before a backdrop, 3 s, 640×360.
@@ -35,6 +37,9 @@ pub(crate) const CLIP: &[u8] = include_bytes!("../../../../samples/portrait.mp4"
 
 pub(crate) struct World {
     pub(crate) router: Router,
+    /// What the router was made of.
+    pub(crate) ports: Ports,
+    pub(crate) host: Host,
     pub(crate) store: Arc<Store>,
     pub(crate) objects: Arc<S3Objects>,
     pub(crate) queue: Arc<SqsQueue>,
@@ -84,7 +89,7 @@ impl World {
         decide(&mut host, &mut ports);
         let policy = host.policy.clone();
         let (clock, entropy) = (ports.clock.clone(), ports.entropy.clone());
-        let state = ApiState::new(ports, host);
+        let router = router(ApiState::new(ports.clone(), host.clone()));
         let claims = Claims {
             jobs: store.clone(),
             objects: objects.clone(),
@@ -94,8 +99,7 @@ impl World {
             master: SecretString::from("the report master"),
         };
         let attempts = AttemptCalls { jobs: store.clone(), objects: objects.clone(), clock, entropy, policy };
-        let router = router(state);
-        Self { router, store, objects, queue, claims, attempts, _embedded: embedded, _dir: dir }
+        Self { router, ports, host, store, objects, queue, claims, attempts, _embedded: embedded, _dir: dir }
     }
 
     pub(crate) fn get(&self, path: &str) -> Call<'_> {
@@ -108,7 +112,7 @@ impl World {
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path);
-        Call { world: self, request, body: Body::empty() }
+        Call { router: &self.router, request, body: Body::empty() }
     }
 
     /// A new client's key, with this many credits.
@@ -282,12 +286,18 @@ pub(crate) fn settings_of_nowhere() -> Settings {
 
 /// One request to be.
 pub(crate) struct Call<'a> {
-    world: &'a World,
+    router: &'a Router,
     request: axum::http::request::Builder,
     body: Body,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Another router is asked than the world's.
+    pub(crate) fn of(mut self, router: &'a Router) -> Self {
+        self.router = router;
+        self
+    }
+
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.request = self.request.header(name, value.as_ref());
         self
@@ -317,13 +327,15 @@ impl Call<'_> {
     /// The answer. What every answer must have is checked here, so for each of them.
     pub(crate) async fn send(self) -> Reply {
         let request = self.request.body(self.body).unwrap();
-        let response = self.world.router.clone().oneshot(request).await.unwrap();
+        let (method, target) = (request.method().clone(), request.uri().to_string());
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
         let json: Value = serde_json::from_str(&text).unwrap_or_else(|err| panic!("not JSON ({err}): {text}"));
         let reply = Reply { status: parts.status, headers: parts.headers, json, text };
         reply.is_well_formed();
+        documented::expects(method.as_str(), &target, &reply);
         reply
     }
 }
@@ -339,7 +351,8 @@ impl Reply {
     fn is_well_formed(&self) {
         assert_eq!(self.headers["content-type"], "application/json");
         assert_eq!(self.headers["x-content-type-options"], "nosniff");
-        assert_eq!(self.headers["cache-control"], "no-store");
+        let cache = self.headers["cache-control"].to_str().unwrap();
+        assert!(cache == "no-store" || self.json.get("openapi").is_some(), "{cache}");
         let request_id = self.headers["x-request-id"].to_str().unwrap();
         assert!(request_id.starts_with("req_") && request_id.len() == 36, "{request_id}");
         if self.status.as_u16() >= 400 {
