@@ -19,6 +19,7 @@ pub mod rate;
 pub mod record;
 pub mod request;
 pub mod schedule;
+pub mod signing;
 pub mod source;
 pub mod usage;
 pub mod usecase;

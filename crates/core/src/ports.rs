@@ -19,6 +19,7 @@ pub use self::objects::{
 use crate::ledger::{Balance, Cause, Movement};
 use crate::rate::{Bucket, Meter, PerMinute};
 use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
+use crate::signing::Signing;
 use crate::usage::{CallRecord, DayUsage, Tally};
 
 /// A dependency failed. Classified by the adapter; nobody reads its text to decide.
@@ -221,6 +222,18 @@ pub trait Keys: Send + Sync {
     async fn set_enabled(&self, fingerprint: &str, enabled: bool) -> Result<bool, StoreError>;
     /// All keys, oldest first.
     async fn list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+}
+
+/// Which generations of clients' webhook secrets are in use.
+#[async_trait]
+pub trait Signings: Send + Sync {
+    /// The client's (a consistent read); the default for one who never rotated.
+    async fn signing(&self, client: &ClientId) -> Result<Signing, StoreError>;
+    /// Changes them, on condition of the version before.
+    ///
+    /// # Errors
+    /// [`CommitError::Stale`] when another change was first.
+    async fn commit_signing(&self, client: &ClientId, signing: &Signing) -> Result<(), CommitError>;
 }
 
 /// What clients used.

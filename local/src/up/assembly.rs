@@ -113,6 +113,7 @@ impl Assembly {
             signs: Arc::new(SignsOfLife::new(store.clone())),
         };
         let deliver = Arc::new(Deliver {
+            signings: store.clone(),
             deliveries: store.clone(),
             jobs: store.clone(),
             objects: objects.clone(),

@@ -178,12 +178,33 @@ async fn prices_are_told_to_anybody_and_can_be_the_operators_own() {
         let prices = client.door.get("/api/pricing").await.ok();
         assert_eq!(
             prices["model_pricing_credits_per_minute"],
-            json!({"original": 60.0, "light": 45.0, "pro": 180.0, "human": 45.0})
+            json!({"original": 60, "light": 45, "pro": 180, "human": 45})
         );
         assert!(prices["price_per_second_cents"].is_number() && prices["packages"].is_array(), "{prices:#}");
         let video_url = client.upload(&Clip::SMALL.make(world.scratch())).await;
         let job = client.order(&video_url).await;
         assert_eq!(client.job(&job).await.pricing_version, prices["pricing_version"]);
+    })
+    .await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("prices.json");
+    let own = json!({
+        "version": "ours-1", "credits_per_minute": {"original": 60, "light": 90.06, "pro": 180, "human": 0},
+        "price_per_second_cents": 1.5, "packages": [{"credits": 1000, "price_cents": 999}],
+    });
+    std::fs::write(&file, own.to_string()).unwrap();
+    let args = vec!["--pricing".to_owned(), file.to_str().unwrap().to_owned()];
+    in_a_world(Options { args, ..no_worker() }, async |world| {
+        let client = world.client("acme", 5.0).await;
+        let prices = client.door.get("/api/pricing").await.ok();
+        assert_eq!(prices["model_pricing_credits_per_minute"], own["credits_per_minute"]);
+        for same in ["price_per_second_cents", "packages"] {
+            assert_eq!(prices[same], own[same]);
+        }
+        assert_eq!(prices["pricing_version"], own["version"]);
+        let job = client.order(&client.upload(&Clip::SMALL.make(world.scratch())).await).await;
+        let shown = client.get(&format!("/v1/jobs/{job}")).await.ok();
+        assert_eq!((&shown["credits_held"], &shown["pricing_version"]), (&json!(1.501), &own["version"]));
     })
     .await;
 }

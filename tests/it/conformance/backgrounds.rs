@@ -131,9 +131,10 @@ async fn every_background_in_every_format_and_form_is_what_the_job_shows() {
                 }
             }
             let left_out = ask(&client, "job", &source, &json!({})).await;
-            let shown = match format {
-                OutputFormat::Mp4 => json!({"type": "color", "color": "#09A246"}),
-                _ => json!({"type": "transparent"}),
+            let shown = if format.has_alpha() {
+                json!({"type": "transparent"})
+            } else {
+                json!({"type": "color", "color": "#09A246"})
             };
             check(left_out, "job", &shown, &format!("nothing in {format}"));
         }

@@ -94,6 +94,12 @@ fn subdirectory(dir: &std::path::Path) -> std::path::PathBuf {
     path
 }
 
+/// An upload that never was, beside one that is.
+pub(super) fn unknown_like(video_url: &str) -> String {
+    let (base, id) = video_url.rsplit_once('_').unwrap();
+    format!("{base}_{}", "0".repeat(id.len()))
+}
+
 /// 503: the disk with the objects is away for a while.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_is_away_is_no_loss_and_asks_to_come_again() {
@@ -106,8 +112,15 @@ async fn a_store_that_is_away_is_no_loss_and_asks_to_come_again() {
         std::fs::rename(&there, &away).unwrap();
         let refused = client.send_form(&clip).await;
         let order = client.post("/v1/jobs", &json!({"video_url": video_url, "model": "light"})).await;
+        let unknown = client.post("/v1/jobs", &json!({"video_url": unknown_like(&video_url), "model": "light"})).await;
+        let health = client.door.get("/health").await.ok();
         std::fs::rename(&away, &there).unwrap();
-        for (reply, message) in [(&refused, None), (&order, Some("Processing failed"))] {
+        let checks = &health["checks"];
+        assert_eq!((&health["status"], &checks["s3_configured"]), (&json!("degraded"), &json!(false)), "{health:#}");
+        assert_eq!((&checks["database"], &checks["queue"], &checks["api"]), (&json!(true), &json!(true), &json!(true)));
+        for (reply, message) in
+            [(&refused, None), (&order, Some("Processing failed")), (&unknown, Some("Processing failed"))]
+        {
             is(reply, 503, "unavailable", message);
             assert!(reply.header("retry-after").parse::<u32>().is_ok(), "{:?}", reply.headers);
             assert_eq!(reply.json["error"]["retryable"], true);

@@ -85,7 +85,7 @@ async fn an_estimate_is_what_a_create_holds_and_creates_nothing() {
                 (&estimate["billed_seconds"], &estimate["credits"]),
                 (&json!(seconds), &json!(f64::from(seconds) * 0.75))
             );
-            assert_eq!((&estimate["sufficient"], &estimate["available"]), (&json!(true), &json!(10.0)));
+            assert_eq!((&estimate["sufficient"], &estimate["available"]), (&json!(true), &json!(10)));
             assert_eq!((&estimate["model"], &estimate["output_format"]), (&json!("light"), &json!("mp4")));
             assert_eq!(client.milli_credits().await, [10_000, 0, 0]);
             let created = client.post("/v1/jobs", &order).await.ok();
@@ -192,7 +192,7 @@ async fn the_trail_tells_the_story_of_a_job() {
                 told("created", None, None),
                 told("pending", Some(1), None),
                 told("processing", Some(1), Some(1)),
-                told("completed", Some(1), None)
+                told("completed", Some(1), Some(1))
             ]
         );
         let times: Vec<&str> =

@@ -5,6 +5,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use super::errors::unknown_like;
 use super::{no_worker, picture};
 use crate::world::client::{Client, Reply, send};
 use crate::world::in_a_world;
@@ -72,10 +73,7 @@ async fn in_every_field_a_foreign_upload_is_answered_exactly_as_an_unknown_one()
         let clip = Clip::SMALL.make(world.scratch());
         let (video, image) = (owner.upload(&clip).await, owner.upload_by_form(&picture(world.scratch())).await);
         let own = stranger.upload(&clip).await;
-        let unknown = {
-            let (base, id) = own.rsplit_once('_').unwrap();
-            format!("{base}_{}", "0".repeat(id.len()))
-        };
+        let unknown = unknown_like(&own);
         type Order = fn(&str, &str) -> Value;
         let fields: [(&str, Order); 4] = [
             (&video, |_, foreign| json!({"video_url": foreign})),

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::library::{LANGUAGES, Library};
 use super::no_worker;
 use super::wire::{Answer, Wire};
+use crate::world::client::Client;
 use crate::world::in_a_world;
 use crate::world::media::{self, Clip};
 
@@ -80,6 +81,9 @@ async fn r8_a_big_upload_is_answered_right_after_its_last_byte() {
             assert!(began.elapsed() < Duration::from_secs(30), "{language:?}: {:?}", began.elapsed());
             let (_, job) = library.create(&video_url, json!({}));
             assert_eq!(job["status"], "pending");
+            // Who is refused before he has sent it all sees why, and not a broken connection.
+            let mut stranger = Library::of(language, &Client { key: "wrong".to_owned(), ..client.clone() });
+            stranger.raises("upload", &json!({"path": big})).is("AuthenticationError", 401, "invalid_api_key");
         }
         let mut wire = Wire::connect(&client).await;
         let file = std::fs::read(&big).unwrap();

@@ -82,7 +82,7 @@ async fn who_drips_or_says_nothing_is_ended_and_holds_up_nobody() {
         }));
         let (drips, slowest, _) = tokio::join!(drips, others, half_open);
         println!("drips ended after {drips:?}; the slowest of the others took {slowest:?}");
-        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(5), "{slowest:?}");
         assert_eq!(drips.last().unwrap().1, Some(400));
         growth.check(GROWTH, "slow clients");
     })

@@ -85,7 +85,7 @@ impl Growth {
     /// Fails the test when memory grew beyond `limit` MiB.
     pub(crate) fn check(&self, limit: u64, what: &str) {
         let grown = self.peak();
-        println!("{what}: memory grew by {grown} KiB at most");
+        eprintln!("{what}: memory grew by {grown} KiB at most");
         assert!(grown <= limit * 1024, "{what}: memory grew by {grown} KiB");
     }
 }

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod claim;
+mod delete;
 mod deliver;
 mod faults;
 mod receiver;
 mod report;
+mod rotation;
 mod store;
 mod submit;
 mod sweep;

@@ -14,6 +14,7 @@ use rotoless_core::header::{Container, Header};
 use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
+use rotoless_core::signing::Signing;
 
 /// A call of a port, as far as faults and the order of calls tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,8 @@ pub(crate) enum Call {
     UploadInUse,
     DeletePrefix,
     DeliveriesOf,
+    Signing,
+    CommitSigning,
 }
 
 /// When a call fails: before it did anything, or after, so that only its answer is lost.
@@ -53,6 +56,7 @@ pub(crate) struct Tables {
     pub deliveries: BTreeMap<(JobId, DeliveryId), DeliveryRecord>,
     pub promises: BTreeMap<String, IdempotencyRecord>,
     pub balances: BTreeMap<ClientId, Balance>,
+    pub signings: BTreeMap<ClientId, Signing>,
     pub ledger: BTreeMap<(ClientId, String), Movement>,
     pub objects: BTreeMap<String, Bytes>,
     pub messages: Vec<QueueMessage>,
@@ -241,6 +245,24 @@ impl Accounts for Store {
     ) -> Result<(), CommitError> {
         let cause = Cause::Grant { grant_id: grant_id.to_owned() };
         self.call(Call::Commit, |tables| tables.move_credits(client, &cause, Movement::Grant(amount)))
+    }
+}
+
+#[async_trait]
+impl Signings for Store {
+    async fn signing(&self, client: &ClientId) -> Result<Signing, StoreError> {
+        self.call(Call::Signing, |tables| Ok(tables.signings.get(client).cloned().unwrap_or_default()))
+    }
+
+    async fn commit_signing(&self, client: &ClientId, signing: &Signing) -> Result<(), CommitError> {
+        self.call(Call::CommitSigning, |tables| {
+            let stored = tables.signings.get(client).map_or(0, |stored| stored.version);
+            if stored + 1 != signing.version {
+                return Err(CommitError::Stale);
+            }
+            tables.signings.insert(client.clone(), signing.clone());
+            Ok(())
+        })
     }
 }
 

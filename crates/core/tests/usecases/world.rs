@@ -213,6 +213,11 @@ impl World {
         self.claims().claim(id, &claim_request(job.state.run.unwrap(), &job.claim_token.unwrap().0)).await
     }
 
+    /// A worker with a message of the first run and this token claims.
+    pub(crate) async fn try_claim_with(&self, token: &str, id: &JobId) -> Result<ClaimReply, CallError> {
+        self.claims().claim(id, &claim_request(Run::FIRST, token)).await
+    }
+
     pub(crate) async fn claimed(&self, id: &JobId) -> ClaimReply {
         self.try_claim(id).await.unwrap()
     }
@@ -374,11 +379,11 @@ fn audit_job(job: &JobRecord) {
     match job.state.phase {
         Phase::Completed => {
             assert!(matches!(job.state.hold, Hold::Captured(_)), "completed and not captured");
-            assert!(job.output.is_some() && job.due_at.is_none());
+            assert!(job.output.is_some() && (job.due_at.is_none() || job.deletion.is_some()));
         }
         Phase::Failed { .. } => {
             assert!(matches!(job.state.hold, Hold::Released(_) | Hold::None), "failed and not released");
-            assert!(job.output.is_none() && job.due_at.is_none());
+            assert!(job.output.is_none() && (job.due_at.is_none() || job.deletion.is_some()));
         }
         Phase::Pending | Phase::Processing { .. } => {
             assert!(matches!(job.state.hold, Hold::Held(_)), "under way and not held");

@@ -16,7 +16,7 @@ async fn a_key_is_shown_once_and_listed_without_its_secret() {
     assert!(created.json["key_fingerprint"].is_string() && created.json["api_key"].is_string());
     let created: CreateKeyReply = created.ok();
     let master = SecretString::from("the webhook master");
-    let expected = webhook_secret(&master, &"acme".parse().unwrap());
+    let expected = webhook_secret(&master, &"acme".parse().unwrap(), 0);
     assert_eq!(created.webhook_secret, expected.expose_secret());
     assert_eq!(world.credits(&created.api_key).await, [2.5, 0.0, 0.0]);
 
