@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Say what this machine lacks, and how to get it
     Doctor(DoctorArgs),
-    /// Measure the pipeline beside its floor
+    /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
     /// The worker of `rotoless up`, configured by its environment
     #[command(hide = true)]
@@ -278,6 +278,12 @@ pub(crate) struct BenchArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
+    #[arg(long)]
+    pub(crate) api: bool,
+    /// How long each kind of request is sent, with --api
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
     #[command(flatten)]
     pub(crate) models: ModelsDir,
 }

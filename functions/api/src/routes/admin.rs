@@ -10,6 +10,7 @@ use rotoless_contract::api::{
     KeyList, KeyRef, KeySwitched,
 };
 use rotoless_contract::signature::webhook_secret;
+use rotoless_contract::worker::MAX_IMAGE_BYTES;
 use rotoless_contract::{ClientId, Credits, ErrorCode, MilliCredits, Model, OutputFormat};
 use rotoless_core::api_key;
 use rotoless_core::policy::cost;
@@ -20,7 +21,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::public::prices;
-use super::uploads::MAX_IMAGE_BYTES;
 use super::{Answer, credits};
 use crate::App;
 use crate::auth::Operator;

@@ -6,6 +6,7 @@ mod access;
 mod account;
 mod admin;
 mod bounds;
+mod calls;
 mod deleted;
 mod document;
 mod documented;
