@@ -49,6 +49,7 @@ impl Adapters {
             accounts: store.clone(),
             usage: store.clone(),
             deliveries: store.clone(),
+            signings: store.clone(),
             objects: objects.clone(),
             uploads: objects.clone(),
             probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{
-    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, SourceProbe, UploadSink, Usage, Waker,
-    WorkQueue,
+    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, Signings, SourceProbe, UploadSink, Usage,
+    Waker, WorkQueue,
 };
 use rotoless_core::usecase::{Cancel, Delete, Replay, Submit};
 use secrecy::SecretString;
@@ -41,6 +41,8 @@ pub struct Ports {
     pub usage: Arc<dyn Usage>,
     /// Webhook events.
     pub deliveries: Arc<dyn Deliveries>,
+    /// Which webhook secrets are in use.
+    pub signings: Arc<dyn Signings>,
     /// Links to inputs and outputs.
     pub objects: Arc<dyn Objects>,
     /// Where multipart uploads go.
@@ -149,6 +151,7 @@ pub struct ApiState {
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) usage: Arc<dyn Usage>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) signings: Arc<dyn Signings>,
     pub(crate) objects: Arc<dyn Objects>,
     pub(crate) uploads: Arc<dyn UploadSink>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -210,6 +213,7 @@ impl ApiState {
             accounts: ports.accounts,
             usage: ports.usage,
             deliveries: ports.deliveries,
+            signings: ports.signings,
             objects,
             uploads: ports.uploads,
             clock,
