@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{
-    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, Signings, SourceProbe, UploadSink, Usage,
-    Waker, WorkQueue,
+    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, Signings, SourceProbe, UploadSink, UrlPolicy,
+    Usage, Waker, WorkQueue,
 };
 use rotoless_core::usecase::{Cancel, Delete, Replay, Submit};
 use secrecy::SecretString;
@@ -49,6 +49,8 @@ pub struct Ports {
     pub uploads: Arc<dyn UploadSink>,
     /// Headers of uploads.
     pub probe: Arc<dyn SourceProbe>,
+    /// Which URLs of clients may be opened.
+    pub urls: Arc<dyn UrlPolicy>,
     /// The queue of work.
     pub queue: Arc<dyn WorkQueue>,
     /// Makes workers exist.
@@ -200,6 +202,7 @@ impl ApiState {
             promises: ports.promises,
             objects: objects.clone(),
             probe: ports.probe,
+            urls: ports.urls,
             queue: ports.queue,
             waker: ports.waker,
             clock: clock.clone(),
