@@ -15,9 +15,18 @@ use super::client::{Client, Order};
 use super::service::Service;
 use super::summary::{median, milliseconds};
 
-/// Requests a route, the routes taking turns; as many again come first and are not counted.
+/// Requests a route, the routes taking turns.
 const ROUNDS: usize = 100;
+/// Requests before them, not counted.
 const WARM_UP: usize = 20;
+
+/// All routes, and what they have in common.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Overheads {
+    /// A request that calls nothing, ms.
+    pub(super) http_ms: f64,
+    pub(super) routes: Vec<Overhead>,
+}
 
 /// A route's medians.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +45,7 @@ struct Turn {
     calls: Duration,
 }
 
-pub(super) async fn measure(service: &Service, order: &Order) -> Result<Vec<Overhead>> {
+pub(super) async fn measure(service: &Service, order: &Order) -> Result<Overheads> {
     let client = &service.client;
     let body = order.body(&client.upload(order).await?);
     fill(client, &body).await?;
@@ -45,6 +54,7 @@ pub(super) async fn measure(service: &Service, order: &Order) -> Result<Vec<Over
     for id in ids.iter().step_by(2) {
         service.complete(id).await?;
     }
+    let http_ms = http_alone(client).await?;
     let (mut gets, mut lists, mut creates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..WARM_UP + ROUNDS {
         let get = client.request(Method::GET, &job(&ids[round % ids.len()]));
@@ -56,7 +66,20 @@ pub(super) async fn measure(service: &Service, order: &Order) -> Result<Vec<Over
         }
     }
     let routes = [("GET /v1/jobs/{id}", gets), ("GET /v1/jobs?limit=20", lists), ("POST /v1/jobs", creates)];
-    Ok(routes.into_iter().map(|(route, turns)| overhead(route, &turns[WARM_UP..])).collect())
+    let routes = routes.into_iter().map(|(route, turns)| overhead(route, &turns[WARM_UP..])).collect();
+    Ok(Overheads { http_ms, routes })
+}
+
+/// The median of a request that calls nothing: what of the service's own cost is HTTP, both ends of it.
+async fn http_alone(client: &Client) -> Result<f64> {
+    let mut took = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let request = client.request(Method::GET, "/v1/nowhere");
+        let began = Instant::now();
+        request.send().await?.bytes().await?;
+        took.push(milliseconds(began.elapsed()));
+    }
+    Ok(median(took.into_iter()))
 }
 
 async fn turn(service: &Service, request: RequestBuilder) -> Result<Turn> {
