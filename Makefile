@@ -10,18 +10,20 @@ ROTOLESS_MODELS ?= $(CURDIR)/models
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export ROTOLESS_MODELS CARGO_TARGET_DIR
 export PATH := $(CURDIR)/.cache/ffmpeg/bin:$(PATH)
-ROTOLESS := $(CARGO_TARGET_DIR)/debug/rotoless
+# `make bench PROFILE=release` measures what one would install; its build takes long.
+PROFILE ?= dev
+ROTOLESS := $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/rotoless
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-build: ## the programs, in the development profile
-	@cargo build --locked --quiet --package rotoless
+build: ## the programs, in the development profile unless PROFILE=release
+	@cargo build --locked --quiet --package rotoless --profile $(PROFILE)
 
 # Fetching waits for the network and building for the processor: side by side they take the longer of the two.
 setup: ## everything the demo and the tests need
 	@scripts/setup-ffmpeg & ffmpeg=$$!; \
-	cargo build --locked --quiet --package rotoless || { kill $$ffmpeg 2>/dev/null; exit 1; }; \
+	cargo build --locked --quiet --package rotoless --profile $(PROFILE) || { kill $$ffmpeg 2>/dev/null; exit 1; }; \
 	wait $$ffmpeg
 	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet light human
 
@@ -34,8 +36,9 @@ test: setup ## every test
 	@scripts/setup-python
 	@scripts/test
 
-bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
+bench: setup ## the pipeline beside its floor, the API beside its calls of AWS and under load; PROFILE=release
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
+	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
 
 openapi: ## docs/openapi.json made anew from the code
 	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed

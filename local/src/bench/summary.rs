@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::calls::RouteCalls;
 use super::load::Load;
-use super::overhead::Overhead;
+use super::overhead::{Overhead, Overheads};
 
 /// Everything that was measured.
 #[derive(Debug, Clone, Serialize)]
@@ -16,12 +16,12 @@ pub(super) struct Summary {
     /// How the program was built: `dev` or `release`.
     profile: &'static str,
     calls: Vec<RouteCalls>,
-    overhead: Vec<Overhead>,
+    overhead: Overheads,
     load: Vec<Load>,
 }
 
 impl Summary {
-    pub(super) fn new(calls: Vec<RouteCalls>, overhead: Vec<Overhead>, load: Vec<Load>) -> Self {
+    pub(super) fn new(calls: Vec<RouteCalls>, overhead: Overheads, load: Vec<Load>) -> Self {
         Self { profile: if cfg!(debug_assertions) { "dev" } else { "release" }, calls, overhead, load }
     }
 
@@ -54,9 +54,10 @@ impl Summary {
 
     fn write_overhead(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "{:<33} {:>9} {:>9} {:>6}", "one at a time, medians", "whole ms", "AWS ms", "ratio")?;
-        for Overhead { route, whole_ms, calls_ms, ratio } in &self.overhead {
+        for Overhead { route, whole_ms, calls_ms, ratio } in &self.overhead.routes {
             writeln!(text, "{route:<33} {whole_ms:>9.2} {calls_ms:>9.2} {ratio:>6.2}")?;
         }
+        writeln!(text, "{:<33} {:>9.2}", "a request that calls nothing", self.overhead.http_ms)?;
         writeln!(text)
     }
 
