@@ -6,6 +6,7 @@ import os
 
 import schemathesis
 from schemathesis import GenerationMode
+from schemathesis.transport.serialization import Binary
 
 VIDEO_URL = os.environ["ROTOLESS_VIDEO_URL"]
 # The first bytes of a WebM: a file's type is what its bytes say.
@@ -26,13 +27,13 @@ def before_call(context, case, kwargs):
         return
     # Other cases are made from the same object.
     body = case.body = copy.deepcopy(case.body)
-    if operation in ("createJob", "startJob", "estimateJob"):
+    if operation in ("createJob", "startJob", "estimateJob", "legacyProcess"):
         if operation != "startJob":
             body["video_url"] = VIDEO_URL
         agree(body)
     elif operation in ("createUpload", "legacyUpload"):
         if "file" in body:
-            body["file"] = WEBM
+            body["file"] = Binary(WEBM)
         else:
             body["size"] = min(body["size"], 1000)
             body["filename"] = "clip.mp4"
@@ -43,6 +44,8 @@ def agree(order):
     # The one model that the tests install, and what the engine can do.
     order["model"] = "light"
     order.pop("composition", None)
+    if order.get("output_format") not in (None, "webm", "mov", "mp4"):
+        order["output_format"] = "mov"
     for holder, name in ((order, "bg_type"), (order.get("background") or {}, "type")):
         if holder.get(name) in ("image", "video", "blur"):
             holder[name] = "white"
