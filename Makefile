@@ -31,7 +31,18 @@ demo: setup ## a real clip through the whole service; the last line names the re
 test: setup ## every test
 	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
 	@scripts/fetch-dynamodb-local
+	@scripts/setup-python
 	@scripts/test
+
+openapi: ## docs/openapi.json anew, from the code
+	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed >/dev/null
+	@git diff --stat -- docs/openapi.json
+
+fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES=500 SEED=1)
+	@scripts/setup-python
+	@cargo build --locked --quiet --workspace --bins --tests
+	@ROTOLESS_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) ROTOLESS_FUZZ_SEED=$(or $(SEED),1) \
+		cargo test --locked --quiet --package rotoless-tests --test it fuzz:: -- --nocapture
 
 bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
@@ -41,4 +52,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test bench lint
+.PHONY: help build setup demo test bench lint openapi fuzz-api
