@@ -34,10 +34,6 @@ test: setup ## every test
 	@scripts/setup-python
 	@scripts/test
 
-openapi: ## docs/openapi.json anew, from the code
-	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed >/dev/null
-	@git diff --stat -- docs/openapi.json
-
 fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES=500 SEED=1)
 	@scripts/setup-python
 	@cargo build --locked --quiet --workspace --bins --tests
@@ -47,9 +43,12 @@ fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES
 bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
 
+openapi: ## docs/openapi.json made anew from the code
+	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed
+
 lint: ## formatting, lints, documentation
 	@cargo fmt --all --check
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test bench lint openapi fuzz-api
+.PHONY: help build setup demo test bench openapi fuzz-api lint

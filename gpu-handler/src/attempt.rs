@@ -9,10 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rotoless_contract::Background;
 use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{
-    ClaimReply, Download, FailureReason, ProbedReply, ProbedRequest, Refusal, Stage, attempt_path,
+    ClaimReply, Download, FailureReason, MAX_IMAGE_BYTES, MediaLimits, ProbedReply, ProbedRequest, Refusal, Stage,
+    attempt_path,
 };
 use rotoless_matting::Finished;
 use tokio::sync::oneshot;
@@ -26,6 +28,9 @@ use crate::transfer::{Commit, Transfer, TransferError, Verified};
 
 /// Version of the manifest that is written.
 const MANIFEST_VERSION: u32 = 1;
+
+/// Greatest object that S3 takes in one PUT. Another attempt would make the same one.
+const MAX_PUT_BYTES: u64 = 5 << 30;
 
 /// Warnings that go into a manifest; more of them tell nobody more.
 const MAX_WARNINGS: usize = 32;
@@ -87,30 +92,61 @@ impl Ended {
 impl Attempt<'_> {
     /// Does all of it.
     pub(crate) async fn work(&self) -> Result<Committed, Ended> {
-        let source = self.download().await?;
+        let source = self.download(&self.claim.input, "source", self.claim.limits.max_bytes).await?;
+        let background = match &self.claim.background {
+            Some(media) => Some(self.download(media, "background", self.max_background_bytes()).await?),
+            None => None,
+        };
         let measured = self.probe(source).await?;
         let hold = self.adjust_hold(measured.as_ref()).await?;
         let output = self.dir.join("output");
-        let finished = self.matte(measured, &output, hold.paid_seconds).await?;
+        let finished = self.matte(measured, background, &output, hold.paid_seconds).await?;
         self.upload(&output, &finished).await?;
         self.commit(finished).await
     }
 
-    async fn download(&self) -> Result<PathBuf, Ended> {
-        let Download { size_bytes, .. } = self.claim.input;
-        let max_bytes = self.claim.limits.max_bytes;
+    /// The limits of the claim are those of its source.
+    fn max_background_bytes(&self) -> u64 {
+        match self.claim.spec.background {
+            Background::Image { .. } => MAX_IMAGE_BYTES,
+            Background::Video { .. } => MediaLimits::default().max_bytes.max(self.claim.limits.max_bytes),
+            Background::Transparent | Background::Color { .. } | Background::Blur => 0,
+        }
+    }
+
+    /// Fetches an object into the attempt's directory.
+    async fn download(&self, object: &Download, name: &str, max_bytes: u64) -> Result<PathBuf, Ended> {
+        // Of an external object the size is only a cap.
+        let object = match object.external {
+            true => &Download { size_bytes: object.size_bytes.min(max_bytes), ..object.clone() },
+            false => object,
+        };
+        let size_bytes = object.size_bytes;
         if size_bytes > max_bytes {
-            let detail = format!("the source has {size_bytes} bytes, more than {max_bytes}");
+            let detail = format!("the {name} has {size_bytes} bytes, more than {max_bytes}");
             return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
         }
-        let source = self.dir.join("source");
-        let outcome = self.live.unless_stopped(self.transfer.download(&self.claim.input, &source)).await?;
+        let file = self.dir.join(name);
+        let outcome = self.live.unless_stopped(self.transfer.download(object, &file)).await?;
         outcome.map_err(|error| {
-            let gone = matches!(error, TransferError::NotFound);
-            let reason = if gone { FailureReason::SourceMissing } else { FailureReason::InternalError };
+            let reason = match &error {
+                TransferError::NotFound => FailureReason::SourceMissing,
+                TransferError::Unreachable(_) => FailureReason::SourceUnreachable,
+                // Of an upload the size was known: another one is a fault of ours.
+                TransferError::Larger { .. } if object.external => FailureReason::LimitExceeded,
+                TransferError::Larger { .. }
+                | TransferError::Short { .. }
+                | TransferError::Status(_)
+                | TransferError::TooSlow(_)
+                | TransferError::Transport(_)
+                | TransferError::Address(_)
+                | TransferError::Header
+                | TransferError::Altered
+                | TransferError::Disk(_) => FailureReason::InternalError,
+            };
             Ended::failed(reason, &error)
         })?;
-        Ok(source)
+        Ok(file)
     }
 
     async fn probe(&self, source: PathBuf) -> Result<Box<dyn Measured>, Ended> {
@@ -133,11 +169,18 @@ impl Attempt<'_> {
         })
     }
 
-    async fn matte(&self, measured: Box<dyn Measured>, output: &Path, paid_seconds: u64) -> Result<Finished, Ended> {
+    async fn matte(
+        &self,
+        measured: Box<dyn Measured>,
+        background: Option<PathBuf>,
+        output: &Path,
+        paid_seconds: u64,
+    ) -> Result<Finished, Ended> {
         self.live.enter(Stage::Matte);
         let work_dir = self.dir.join("engine");
         std::fs::create_dir(&work_dir).map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
         let order = Order {
+            background,
             output: output.to_owned(),
             work_dir,
             spec: Arc::new(self.claim.spec.clone()),
@@ -149,6 +192,11 @@ impl Attempt<'_> {
 
     async fn upload(&self, output: &Path, finished: &Finished) -> Result<(), Ended> {
         self.live.enter(Stage::Upload);
+        let size_bytes = finished.output.size_bytes;
+        if size_bytes > MAX_PUT_BYTES {
+            let detail = format!("the output has {size_bytes} bytes, more than one PUT carries");
+            return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
+        }
         let verified = Verified { size_bytes: finished.output.size_bytes, sha256: &finished.output.sha256 };
         let outcome = self.live.unless_stopped(self.transfer.upload(&self.claim.output, output, &verified)).await?;
         outcome.map_err(|error| {

@@ -39,6 +39,7 @@ impl Measured for MeasuredFile {
         let task = Task {
             input: &self.input,
             output: &order.output,
+            background: order.background.as_deref(),
             work_dir: &order.work_dir,
             probe: &self.probe,
             spec: &order.spec,

@@ -29,6 +29,8 @@ pub(crate) trait Measured: Send + Sync {
 /// What is to be made of a measured source.
 #[derive(Debug, Clone)]
 pub(crate) struct Order {
+    /// The background's picture or video, when the order has one.
+    pub(crate) background: Option<PathBuf>,
     /// Where the output file goes.
     pub(crate) output: PathBuf,
     /// Room for temporary files, on the same file system.

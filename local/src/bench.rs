@@ -1,16 +1,34 @@
-//! `rotoless bench`: the whole pipeline beside its floor, measured in the same run.
+//! `rotoless bench`: the whole pipeline beside its floor, measured in the same run; or the service, by `--api`.
+
+mod calls;
+mod client;
+mod cores;
+mod load;
+mod neighbour;
+mod overhead;
+mod service;
+mod summary;
 
 use std::io::Write;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rotoless_contract::{Background, JobSpec, OutputFormat};
 use rotoless_matting::bench::measure;
+use serde::Serialize;
 
+use self::client::Order;
+use self::service::Service;
+use self::summary::Summary;
 use crate::cli::BenchArgs;
 use crate::models::models_dir;
 use crate::remove::open_engine;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    if args.api { api(args) } else { pipeline(args) }
+}
+
+fn pipeline(args: &BenchArgs) -> Result<()> {
     let engine = open_engine(&models_dir(&args.models), args.threads)?;
     let spec = JobSpec {
         model: args.model,
@@ -22,9 +40,31 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let work = tempfile::tempdir()?;
     let report = measure(&engine, &args.clip, &spec, work.path())?;
     write!(std::io::stdout().lock(), "{}", report.table())?;
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+    keep(args, &report)
+}
+
+/// The service: its calls and its own cost in this process, then one in a process and on a core of its own.
+fn api(args: &BenchArgs) -> Result<()> {
+    let models = models_dir(&args.models);
+    let clip = std::fs::read(&args.clip).with_context(|| format!("cannot read {}", args.clip.display()))?;
+    let order = Order { clip: clip.into(), model: args.model };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let (calls, overhead) = runtime.block_on(async {
+        let service = Service::start(&models).await?;
+        let calls = calls::measure(&service, &order).await?;
+        let overhead = overhead::measure(&service, &order).await?;
+        service.stop().await;
+        anyhow::Ok((calls, overhead))
+    })?;
+    drop(runtime);
+    let load = load::measure(&models, &order, Duration::from_secs(args.seconds))?;
+    let report = Summary::new(calls, overhead, load);
+    write!(std::io::stdout().lock(), "{}", report.table())?;
+    keep(args, &report)?;
+    report.verdict()
+}
+
+fn keep(args: &BenchArgs, report: &impl Serialize) -> Result<()> {
+    let Some(path) = &args.json else { return Ok(()) };
+    std::fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| format!("cannot write {}", path.display()))
 }

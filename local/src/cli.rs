@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rotoless_api::LegacyApi;
+use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::rate::Rates;
 
@@ -36,7 +37,7 @@ pub(crate) enum Command {
     Models(ModelsCommand),
     /// Say what this machine lacks, and how to get it
     Doctor(DoctorArgs),
-    /// Measure the pipeline beside its floor
+    /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
     /// The worker of `rotoless up`, configured by its environment
     #[command(hide = true)]
@@ -93,7 +94,7 @@ pub(crate) struct UpArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Let webhooks reach this HOST:PORT although it is not public; may be repeated
+    /// Let webhooks, and URLs of videos and backgrounds, reach this HOST:PORT although it is not public; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) allow_egress_dangerous: Vec<String>,
 }
@@ -111,9 +112,12 @@ pub(crate) struct RemoveArgs {
     /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
     #[arg(long, value_name = "F")]
     pub(crate) format: Option<OutputFormat>,
-    /// transparent, green, white, black, blue, blur, #RRGGBB, or the URL of a picture
+    /// transparent, green, white, black, blue, blur, #RRGGBB, or a picture or video of yours
     #[arg(long, value_name = "B")]
     pub(crate) background: Option<String>,
+    /// How that picture or video is fitted: cover, contain or stretch
+    #[arg(long, value_name = "FIT", value_parser = fit)]
+    pub(crate) fit: Option<Fit>,
     /// Subjects in words, for `pro`
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
@@ -274,10 +278,20 @@ pub(crate) struct BenchArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
+    #[arg(long)]
+    pub(crate) api: bool,
+    /// How long each kind of request is sent, with --api
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
     #[command(flatten)]
     pub(crate) models: ModelsDir,
 }
 
 fn credits(text: &str) -> Result<Credits, String> {
     serde_json::from_str(text).map_err(|_| "a number of credits with at most three decimals".to_owned())
+}
+
+fn fit(text: &str) -> Result<Fit, String> {
+    serde_json::from_value(text.into()).map_err(|_| "one of cover, contain, stretch".to_owned())
 }

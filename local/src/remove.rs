@@ -1,13 +1,16 @@
 //! `rotoless remove`: one file through the same engine, without a service.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use rotoless_contract::api::JobRequest;
+use rotoless_contract::api::{BackgroundRequest, JobRequest};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_contract::{JobSpec, OutputFormat};
+use rotoless_core::header::sniff;
 use rotoless_core::request;
 use rotoless_matting::{Engine, EngineConfig, Task, Tools, Watch};
 use serde_json::Value;
@@ -20,7 +23,7 @@ const LIMITS: MediaLimits =
     MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
 
 pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
-    let spec = spec(args)?;
+    let (spec, background) = order(args)?;
     let engine = open_engine(&models_dir(&args.models), args.threads)?;
     engine.check_model(spec.model)?;
     let input = args.input.canonicalize().with_context(|| format!("cannot read {}", args.input.display()))?;
@@ -35,6 +38,7 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
     let task = Task {
         input: &input,
         output: &args.output,
+        background: background.as_deref(),
         work_dir: work.path(),
         probe: &probe,
         spec: &spec,
@@ -70,29 +74,53 @@ pub(crate) fn open_engine(models: &Path, threads: usize) -> Result<Engine> {
         .context("run `rotoless models fetch`, or `rotoless doctor` to see what is missing")
 }
 
-/// The same validation as the API's: the flags are one of its requests.
-fn spec(args: &RemoveArgs) -> Result<JobSpec> {
+/// The same validation as the API's: the flags are one of its requests. With the background's file, if it is one.
+fn order(args: &RemoveArgs) -> Result<(JobSpec, Option<PathBuf>)> {
     let mut body = JobRequest {
         model: Some(args.model.to_string()),
         output_format: Some(format(args)?.to_string()),
         text_prompt: args.prompt.clone(),
         ..JobRequest::default()
     };
+    let mut file = None;
     match args.background.as_deref() {
         None => {}
         Some(color) if color.starts_with('#') => {
             body.bg_type = Some("color".to_owned());
             body.bg_color = Some(Value::String(color.to_owned()));
         }
-        Some(url) if url.contains("://") => {
-            body.bg_type = Some("image".to_owned());
-            body.bg_image_url = Some(url.to_owned());
+        Some(name) if BACKGROUNDS.contains(&name) => body.bg_type = Some(name.to_owned()),
+        Some(path) => {
+            let found = Path::new(path);
+            let found = found.canonicalize().with_context(|| {
+                format!("the background {path} is neither a file nor one of {}, #RRGGBB", BACKGROUNDS.join(", "))
+            })?;
+            let background = BackgroundRequest {
+                kind: if is_image(&found)? { "image" } else { "video" }.to_owned(),
+                image_url: Some(path.to_owned()),
+                video_url: Some(path.to_owned()),
+                fit: args.fit,
+                color: None,
+                unknown: serde_json::Map::new(),
+            };
+            body.background = Some(background);
+            file = Some(found);
         }
-        Some(name) => body.bg_type = Some(name.to_owned()),
     }
     let order = request::validate(&body, true)?;
     rotoless_matting::supported(&order.spec)?;
-    Ok(order.spec)
+    Ok((order.spec, file))
+}
+
+/// Backgrounds that need no file.
+const BACKGROUNDS: [&str; 6] = ["transparent", "green", "white", "black", "blue", "blur"];
+
+/// By content. What is no picture may be a video, which the engine finds out.
+fn is_image(file: &Path) -> Result<bool> {
+    let mut first = Vec::new();
+    let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    opened.take(64).read_to_end(&mut first).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(sniff(&first).is_some_and(|file_type| file_type.is_image()))
 }
 
 fn format(args: &RemoveArgs) -> Result<OutputFormat> {

@@ -8,11 +8,11 @@
 //! Owns: wiring, start and drain. Does not own: any rule. The same adapters as on AWS, by endpoint URL.
 //! Drain order: the worker first, while its reports can still be heard; then the port; then the store.
 
-mod assembly;
-mod first_key;
+pub(crate) mod assembly;
+pub(crate) mod first_key;
 mod loops;
 pub(crate) mod secrets;
-mod serve;
+pub(crate) mod serve;
 mod worker;
 
 use std::io::Write;
@@ -26,7 +26,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::assembly::Assembly;
+use self::assembly::{Assembly, Plan};
 use self::secrets::Secrets;
 use self::worker::WorkerCommand;
 use crate::cli::UpArgs;
@@ -56,8 +56,17 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let models = models_dir(&args.models);
     let admin_token = args.admin_token.clone().filter(|token| !token.is_empty()).map(SecretString::from);
     let stop = Stop::new();
-    let closing = stop.port.clone();
-    let assembly = Assembly::new(&embedded, &secrets, &public_url, admin_token, &models, &args, closing).await?;
+    let assembly = Assembly::new(Plan {
+        embedded: &embedded,
+        secrets: &secrets,
+        public_url: &public_url,
+        admin_token,
+        models: &models,
+        args: &args,
+        closing: stop.port.clone(),
+        meter: None,
+    })
+    .await?;
     first_key::ensure(&assembly, &secrets).await?;
 
     let server = tokio::spawn(serve::serve(listener, assembly.router(embedded.s3()), stop.port.clone()));
@@ -150,6 +159,7 @@ fn worker_command(
         ("HEARTBEAT_SECONDS", "1".to_owned()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
+        ("ALLOW_EGRESS_DANGEROUS", args.allow_egress_dangerous.join(",")),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
         ("RUST_LOG", crate::environment("RUST_LOG").unwrap_or_default()),
     ];

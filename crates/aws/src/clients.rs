@@ -18,6 +18,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::config::Settings;
+use crate::meter::CallMeter;
 
 /// Connections that are idle for longer are not used again: a frozen Lambda sandbox finds them dead.
 const IDLE_CONNECTION: Duration = Duration::from_secs(20);
@@ -50,22 +51,31 @@ impl AwsClients {
         Self::with_http_client(settings, http_client()).await
     }
 
+    /// The same, with every call but presigning counted.
+    pub async fn metered(settings: &Settings, meter: &CallMeter) -> Self {
+        Self::build(settings, http_client(), Some(meter)).await
+    }
+
     /// The same over another HTTP client: tests put one in between that loses replies.
     pub async fn with_http_client(settings: &Settings, http: SharedHttpClient) -> Self {
+        Self::build(settings, http, None).await
+    }
+
+    async fn build(settings: &Settings, http: SharedHttpClient, meter: Option<&CallMeter>) -> Self {
         let region = Region::new(settings.region.clone());
         let credentials = credentials(settings, &region, &http).await;
         let endpoints = settings.endpoints.as_ref();
         let s3_url = endpoints.map(|e| &e.s3);
         let public_s3_url = endpoints.map(|e| e.public_s3.as_ref().unwrap_or(&e.s3));
 
-        let dynamodb = aws_sdk_dynamodb::Config::builder()
+        let mut dynamodb = aws_sdk_dynamodb::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(region.clone())
             .credentials_provider(credentials.clone())
             .http_client(http.clone())
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts(1, 3, 3));
-        let sqs = aws_sdk_sqs::Config::builder()
+        let mut sqs = aws_sdk_sqs::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(region.clone())
             .credentials_provider(credentials.clone())
@@ -86,6 +96,12 @@ impl AwsClients {
                 None => config,
             }
         };
+        let mut s3_here = s3(s3_url);
+        if let Some(meter) = meter {
+            dynamodb = dynamodb.interceptor(meter.clone());
+            sqs = sqs.interceptor(meter.clone());
+            s3_here = s3_here.interceptor(meter.clone());
+        }
         Self {
             dynamodb: aws_sdk_dynamodb::Client::from_conf(match endpoints {
                 Some(e) => dynamodb.endpoint_url(e.dynamodb.as_str()).build(),
@@ -95,7 +111,7 @@ impl AwsClients {
                 Some(e) => sqs.endpoint_url(e.sqs.as_str()).build(),
                 None => sqs.build(),
             }),
-            s3: aws_sdk_s3::Client::from_conf(s3(s3_url).build()),
+            s3: aws_sdk_s3::Client::from_conf(s3_here.build()),
             s3_presign: aws_sdk_s3::Client::from_conf(
                 // Who uses the link knows no checksum of ours: it must not be among the signed headers.
                 s3(public_s3_url).request_checksum_calculation(RequestChecksumCalculation::WhenRequired).build(),

@@ -2,7 +2,7 @@
 //!
 //! Owns: the layout of the tables ([`Store`]), the object store ([`S3Objects`]), the queue of work ([`SqsQueue`]),
 //! the classification of SDK failures, the clients and their settings ([`config`], [`AwsClients`]), the system's
-//! clock and randomness ([`system`]), the wakers ([`wakers`]). Does not own: rules (crate `rotoless-core`), the
+//! clock and randomness ([`system`]), the wakers ([`wakers`]), what calls cost ([`CallMeter`]). Does not own: rules (crate `rotoless-core`), the
 //! embedded AWS of one machine, which these same adapters reach by endpoint URLs.
 //!
 //! Invariants: every change of a job is one `TransactWriteItems`; the text of a failure decides nothing; retries of
@@ -13,6 +13,7 @@
 mod clients;
 pub mod config;
 mod error;
+mod meter;
 mod objects;
 mod queue;
 mod retry;
@@ -22,6 +23,7 @@ pub mod wakers;
 
 pub use clients::{AwsClients, http_client};
 pub use config::{Endpoints, Names, Settings};
+pub use meter::{CallMeter, Calls};
 pub use objects::{HeaderProbe, S3Objects};
 pub use queue::SqsQueue;
 pub use store::{LedgerRow, Store};

@@ -65,6 +65,9 @@ pub struct ClaimReply {
     pub spec: JobSpec,
     /// Where the source is.
     pub input: Download,
+    /// Where the picture or video of the background is, when the order has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<Download>,
     /// Where the output goes.
     pub output: Upload,
     /// Where the manifest goes; the PUT is conditional (`If-None-Match: *`).
@@ -76,13 +79,16 @@ pub struct ClaimReply {
     pub limits: MediaLimits,
 }
 
-/// A presigned GET.
+/// Where a worker reads from: a presigned GET or, for `external`, somebody else's URL.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Download {
     /// The URL. Never logged.
     pub url: String,
-    /// Size of the object; more than that is not read.
+    /// Size of the object; of an external one the most that is read.
     pub size_bytes: u64,
+    /// Given by a user: opened by the egress rules and by nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 impl fmt::Debug for Download {
@@ -107,6 +113,9 @@ impl fmt::Debug for Upload {
         f.debug_struct("Upload").field("key", &self.key).finish_non_exhaustive()
     }
 }
+
+/// Greatest picture for a background, in bytes.
+pub const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
 
 /// What a worker accepts of a source. Enforced on what is decoded, not on what headers say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -236,12 +245,16 @@ named! {
     FailureReason {
         /// Not a video, damaged, or no video stream.
         InvalidMedia = "invalid_media",
+        /// The background's picture or video is none, or damaged.
+        InvalidBackground = "invalid_background",
         /// Too long, too large, too many frames a second.
         LimitExceeded = "limit_exceeded",
         /// The balance does not cover the measured length.
         InsufficientCredits = "insufficient_credits",
         /// The upload is gone.
         SourceMissing = "source_missing",
+        /// A URL given by the client could not be fetched, or may not be.
+        SourceUnreachable = "source_unreachable",
         /// The model's weights are not on the worker.
         ModelUnavailable = "model_unavailable",
         /// The options ask for what the engine cannot do.
@@ -268,9 +281,11 @@ impl FailureReason {
         match self {
             Self::VerificationFailed | Self::InternalError | Self::TimedOut | Self::WorkerLost => true,
             Self::InvalidMedia
+            | Self::InvalidBackground
             | Self::LimitExceeded
             | Self::InsufficientCredits
             | Self::SourceMissing
+            | Self::SourceUnreachable
             | Self::ModelUnavailable
             | Self::UnsupportedOptions
             | Self::Cancelled
@@ -283,9 +298,11 @@ impl FailureReason {
     pub const fn message(self) -> &'static str {
         match self {
             Self::InvalidMedia => "The file is not a readable video",
+            Self::InvalidBackground => "The background is not a readable picture or video",
             Self::LimitExceeded => "The video exceeds the limits of this service",
             Self::InsufficientCredits => "Not enough credits to process this video",
             Self::SourceMissing => "The source video is no longer available",
+            Self::SourceUnreachable => "A file could not be fetched from its URL",
             Self::ModelUnavailable => "The model is not installed on the worker",
             Self::UnsupportedOptions => "This combination of options is not supported",
             Self::VerificationFailed => "The output did not pass its check",

@@ -16,12 +16,13 @@ use rotoless_contract::JobSpec;
 use rotoless_contract::worker::{MediaLimits, Stage};
 use serde::{Deserialize, Serialize};
 
+use crate::backdrop::Backdrop;
 use crate::child::{Child, Confinement};
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder, FramesFrom};
 use crate::engine::{Engine, Plan, Task, Watch};
 use crate::error::EngineError;
-use crate::finish::Finisher;
+use crate::finish::{Canvas, Finisher};
 use crate::frame::Frame;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::model::{Matter, NetworkMatter};
@@ -137,14 +138,30 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
     let limits = MediaLimits::default();
     let output = work_dir.join("bench-output");
     let probe = engine.probe(clip, &limits)?;
-    let task = Task { input: clip, output: &output, work_dir, probe: &probe, spec, limits, paid_seconds: None };
+    let task = Task {
+        input: clip,
+        output: &output,
+        background: None,
+        work_dir,
+        probe: &probe,
+        spec,
+        limits,
+        paid_seconds: None,
+    };
     let plan = Plan::of(&task, engine.threads());
     let frames_file = RawFrames(work_dir.join("bench-frames.raw"));
 
     let mut matter = engine.take_model(spec.model)?;
     let (order, encode) = (plan.decode(&task), plan.encode(&task));
-    let inference = prepare(engine.tools(), order, encode, spec, &mut matter, &frames_file.0)?;
     let picture = matter.picture_size(order.size());
+    let canvas = Canvas {
+        frame: order.size(),
+        picture,
+        placement: plan.placement,
+        has_hard_alpha: plan.codecs.has_hard_alpha(),
+    };
+    let finisher = Finisher::new(canvas, Backdrop::open(engine.tools(), &plan.backdrop(&task))?);
+    let inference = prepare(engine.tools(), order, encode, finisher, &mut matter, &frames_file.0)?;
     engine.give_back(spec.model, matter);
 
     let decode = cost_of(|| decode_alone(engine.tools(), order))?;
@@ -195,14 +212,13 @@ fn prepare(
     tools: &Tools,
     decode: DecodeOrder<'_>,
     encode: EncodeOrder<'_>,
-    spec: &JobSpec,
+    mut finisher: Finisher,
     matter: &mut NetworkMatter,
     frames_file: &Path,
 ) -> Result<Cost, EngineError> {
     let size = decode.size();
     let picture = matter.picture_size(size);
     let mut maker = PictureMaker::new(size, picture, matter.input());
-    let mut finisher = Finisher::new(size, picture, &spec.background)?;
     let failed = || EngineError::io("cannot write the raw frames");
     let mut raw = BufWriter::new(File::create(frames_file).map_err(failed())?);
     let mut frame = Frame::new(size);
@@ -219,8 +235,8 @@ fn prepare(
         matter.matte(values, picture, matte)?;
         spent.cpu_seconds += cpu_seconds(UsageWho::RUSAGE_SELF)? - cpu_before;
         spent.wall_seconds += before.elapsed().as_secs_f64();
-        finisher.finish(&mut frame)?;
-        let bytes = if encode.codecs.with_alpha { frame.yuva() } else { frame.yuv() };
+        let done = finisher.finish(&mut frame)?;
+        let bytes = if encode.codecs.with_alpha { done.frame.yuva() } else { done.frame.yuv() };
         raw.write_all(bytes).map_err(failed())?;
     }
     raw.flush().map_err(failed())?;

@@ -8,15 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
+use rotoless_contract::spec::Composition;
 use rotoless_contract::worker::{MediaLimits, Stage};
-use rotoless_contract::{Background, JobSpec, Model, OutputFormat};
+use rotoless_contract::{Background, JobSpec, Model};
 
+use crate::backdrop::{Backdrop, BackdropOrder};
 use crate::decode::DecodeOrder;
 use crate::encode::{Codecs, EncodeOrder, FramesFrom, Sound};
 use crate::error::{EngineError, Unsupported};
+use crate::finish::Placement;
+use crate::frame::Size;
 use crate::model::{self, Matter, NetworkMatter};
 use crate::pipeline::{self, Budget, Pipeline};
-use crate::probe::{self, Probe};
+use crate::probe::{self, Probe, Source};
 use crate::registry::Registry;
 use crate::tools::Tools;
 use crate::verify::{Promise, verify};
@@ -47,6 +51,8 @@ pub struct Task<'a> {
     pub input: &'a Path,
     /// Where the output goes; written only when it is whole and verified.
     pub output: &'a Path,
+    /// The background's picture or video, a local file, when the order has one.
+    pub background: Option<&'a Path>,
     /// A directory of this job's own.
     pub work_dir: &'a Path,
     /// What [`Engine::probe`] found of `input`.
@@ -90,22 +96,14 @@ pub fn supported(spec: &JobSpec) -> Result<(), Unsupported> {
         Model::Light | Model::Human | Model::Original => {}
         Model::Pro => return Err(Unsupported::Model(spec.model)),
     }
-    match spec.output_format {
-        OutputFormat::Webm | OutputFormat::Mov | OutputFormat::Mp4 => {}
-        OutputFormat::Gif | OutputFormat::Webp | OutputFormat::PngSequence => {
-            return Err(Unsupported::Format(spec.output_format));
-        }
+    if matches!(spec.background, Background::Transparent) && !spec.output_format.has_alpha() {
+        return Err(Unsupported::TransparentIn(spec.output_format));
     }
-    match spec.background {
-        Background::Transparent if !spec.output_format.has_alpha() => {
-            return Err(Unsupported::TransparentIn(spec.output_format));
-        }
-        Background::Transparent | Background::Color { .. } => {}
-        Background::Image { .. } => return Err(Unsupported::Background("image")),
-        Background::Video { .. } => return Err(Unsupported::Background("video")),
-        Background::Blur => return Err(Unsupported::Background("blur")),
+    let Some(Composition { width, height, scale, .. }) = spec.composition else { return Ok(()) };
+    if [width, height].into_iter().any(|side| !(16..=4096).contains(&side) || side % 2 != 0) {
+        return Err(Unsupported::Canvas { width, height });
     }
-    if spec.composition.is_some() { Err(Unsupported::Composition) } else { Ok(()) }
+    if (0.01..=16.0).contains(&scale) { Ok(()) } else { Err(Unsupported::Scale(scale)) }
 }
 
 impl Engine {
@@ -147,15 +145,17 @@ impl Engine {
     /// See [`EngineError`]; there is no output then, and no process is left.
     pub fn remove_background(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<Finished, EngineError> {
         supported(task.spec)?;
-        let source = &task.probe.source;
+        let plan = Plan::of(task, self.threads());
+        let rate = plan.source.rate;
         let budget =
-            task.paid_seconds.map(|paid_seconds| Budget { frames: source.rate.frames_in(paid_seconds), paid_seconds });
-        if let Some(budget) = budget.filter(|budget| task.probe.frames > budget.frames) {
+            task.paid_seconds.map(|paid_seconds| Budget { frames: rate.frames_in(paid_seconds), paid_seconds });
+        if let Some(budget) = budget.filter(|budget| plan.frames > budget.frames) {
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds });
         }
-        let plan = Plan::of(task, self.threads());
+        // Before the model is loaded: it may be the slower of both.
+        let backdrop = Backdrop::open(&self.config.tools, &plan.backdrop(task))?;
         let mut matter = self.take_model(task.spec.model)?;
-        let result = plan.matte(&self.config.tools, task, &mut matter, budget, watch);
+        let result = plan.matte(&self.config.tools, task, backdrop, &mut matter, budget, watch);
         // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
         self.give_back(task.spec.model, matter);
         let alpha = result?;
@@ -164,7 +164,9 @@ impl Engine {
         move_file(&plan.file, task.output)?;
         let mut info = task.probe.info.clone();
         info.duration_seconds = output.duration_ms as f64 / 1000.0;
-        Ok(Finished { input: info, output, quality: None, warnings: task.probe.warnings.clone() })
+        let mut warnings = task.probe.warnings.clone();
+        warnings.extend(plan.warning(task));
+        Ok(Finished { input: info, output, quality: None, warnings })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -201,6 +203,11 @@ impl Engine {
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) codecs: Codecs,
+    /// The source on the output's timeline.
+    pub(crate) source: Source,
+    /// Frames on that timeline.
+    pub(crate) frames: u64,
+    pub(crate) placement: Option<Placement>,
     /// The output while it is being written.
     pub(crate) file: PathBuf,
     pub(crate) threads: usize,
@@ -211,21 +218,49 @@ impl Plan {
     pub(crate) fn of(task: &Task<'_>, threads: usize) -> Self {
         let format = task.spec.output_format;
         let with_alpha = format.has_alpha() && matches!(task.spec.background, Background::Transparent);
+        let codecs = Codecs { format, with_alpha };
+        let (mut source, mut frames) = (task.probe.source.clone(), task.probe.frames);
+        if let Some(rate) = codecs.max_rate().filter(|rate| source.rate.exceeds(*rate)) {
+            frames = source.rate.resampled(frames, rate);
+            source.rate = rate;
+        }
+        let size = Size { width: source.width as usize, height: source.height as usize };
         // Wall time of an attempt (guarantees §8) on all threads.
         let wall_seconds = (task.probe.duration_ms / 1000 * 20).clamp(600, 7200);
         Self {
-            codecs: Codecs { format, with_alpha },
+            codecs,
+            source,
+            frames,
+            placement: task.spec.composition.as_ref().map(|composition| Placement::of(composition, size)),
             file: task.work_dir.join(format!("output.{}", format.extension())),
             threads,
             cpu_seconds: wall_seconds * threads as u64,
         }
     }
 
-    pub(crate) fn decode<'a>(&self, task: &'a Task<'_>) -> DecodeOrder<'a> {
+    /// Of the output.
+    pub(crate) fn canvas(&self) -> Size {
+        let source = Size { width: self.source.width as usize, height: self.source.height as usize };
+        self.placement.map_or(source, |placement| placement.canvas)
+    }
+
+    pub(crate) fn decode<'a>(&'a self, task: &'a Task<'_>) -> DecodeOrder<'a> {
         DecodeOrder {
             input: task.input,
-            source: &task.probe.source,
-            frames: task.probe.frames,
+            source: &self.source,
+            frames: self.frames,
+            limits: &task.limits,
+            threads: self.threads,
+            cpu_seconds: self.cpu_seconds,
+        }
+    }
+
+    pub(crate) fn backdrop<'a>(&self, task: &'a Task<'_>) -> BackdropOrder<'a> {
+        BackdropOrder {
+            background: &task.spec.background,
+            file: task.background,
+            canvas: self.canvas(),
+            rate: self.source.rate,
             limits: &task.limits,
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
@@ -233,41 +268,49 @@ impl Plan {
     }
 
     pub(crate) fn encode<'a>(&'a self, task: &'a Task<'_>) -> EncodeOrder<'a> {
-        let source = &task.probe.source;
-        let index = source.audio_index.filter(|_| self.codecs.format.has_audio());
+        let index = self.source.audio_index.filter(|_| self.codecs.format.has_audio());
         EncodeOrder {
             codecs: self.codecs,
-            size: self.decode(task).size(),
-            rate: source.rate,
-            frames: task.probe.frames,
+            size: self.canvas(),
+            rate: self.source.rate,
+            frames: self.frames,
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
             frames_from: FramesFrom::Pipe,
-            sound: index.map(|index| Sound { input: task.input, source, index, limits: &task.limits }),
+            sound: index.map(|index| Sound { input: task.input, source: &self.source, index, limits: &task.limits }),
             output: &self.file,
         }
+    }
+
+    fn warning(&self, task: &Task<'_>) -> Option<String> {
+        let (fps, found) = (self.source.rate.fps(), task.probe.source.rate.fps());
+        let format = self.codecs.format;
+        (fps < found).then(|| format!("{format} plays at most {fps:.0} frames a second; the source has {found:.3}"))
     }
 
     fn matte(
         &self,
         tools: &Tools,
         task: &Task<'_>,
+        backdrop: Backdrop,
         matter: &mut dyn Matter,
         budget: Option<Budget>,
         watch: &dyn Watch,
     ) -> Result<Vec<f32>, EngineError> {
         let (decode, encode) = (self.decode(task), self.encode(task));
-        pipeline::run(Pipeline { tools, decode, encode, background: &task.spec.background, matter, budget }, watch)
+        let placement = self.placement;
+        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, budget }, watch)
     }
 
     fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {
-        let source = &task.probe.source;
+        // As much of the sound as is encoded.
+        let sound_ms = self.source.audio_ms.map(|ms| ms.min(task.limits.max_duration_ms));
         Promise {
             codecs: self.codecs,
-            size: self.decode(task).size(),
-            rate: source.rate,
+            size: self.canvas(),
+            rate: self.source.rate,
             alpha,
-            sound_ms: source.audio_ms.filter(|_| self.codecs.format.has_audio()),
+            sound_ms: sound_ms.filter(|_| self.codecs.format.has_audio()),
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
             limits: &task.limits,

@@ -27,6 +27,12 @@ pub enum EngineError {
         /// What was found, for the operator.
         detail: String,
     },
+    /// Not a picture that is accepted, whatever its name says.
+    #[error("the file is not a PNG, JPEG or WebP picture")]
+    NotAPicture,
+    /// The background's picture or video cannot be used; why, its source says.
+    #[error("the background cannot be used")]
+    Background(#[source] Box<EngineError>),
     /// More than what is accepted.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),
@@ -114,7 +120,10 @@ impl EngineError {
     #[must_use]
     pub const fn reason(&self) -> FailureReason {
         match self {
-            Self::NotAVideo | Self::NoVideoStream | Self::Damaged { .. } => FailureReason::InvalidMedia,
+            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } => {
+                FailureReason::InvalidMedia
+            }
+            Self::Background(_) => FailureReason::InvalidBackground,
             Self::Limit(_) => FailureReason::LimitExceeded,
             Self::BeyondPaidLength { .. } => FailureReason::InsufficientCredits,
             Self::MissingWeights { .. } | Self::MissingRuntime { .. } => FailureReason::ModelUnavailable,
@@ -135,6 +144,15 @@ impl EngineError {
     #[must_use]
     pub const fn is_cancelled(&self) -> bool {
         matches!(self, Self::Cancelled)
+    }
+
+    /// The same of the background: what is wrong with a file is wrong with that one.
+    pub(crate) fn of_background(self) -> Self {
+        let is_of_the_file = matches!(
+            self,
+            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } | Self::Limit(_)
+        );
+        if is_of_the_file { Self::Background(Box::new(self)) } else { self }
     }
 
     pub(crate) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
@@ -208,6 +226,12 @@ pub enum LimitExceeded {
         /// Accepted.
         max: usize,
     },
+    /// Size of the output.
+    #[error("the output would be larger than {max} bytes")]
+    Output {
+        /// What the format, or the service, allows.
+        max: u64,
+    },
     /// Description of the streams.
     #[error("the description of the file's streams is longer than {max_bytes} bytes or {max_packets} packets")]
     Description {
@@ -219,21 +243,26 @@ pub enum LimitExceeded {
 }
 
 /// Options that the engine cannot serve.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
 pub enum Unsupported {
     /// A model role that no adapter serves yet.
     #[error("model `{0}` is not supported yet")]
     Model(Model),
-    /// A format that is not written yet.
-    #[error("output format `{0}` is not supported yet")]
-    Format(OutputFormat),
     /// Transparency in a format that has none.
     #[error("output format `{0}` cannot be transparent: choose a background")]
     TransparentIn(OutputFormat),
-    /// A background that is not composited yet.
-    #[error("background `{0}` is not supported yet")]
-    Background(&'static str),
-    /// Canvas and placement.
-    #[error("composition is not supported yet")]
-    Composition,
+    /// The background is a picture or a video, and no file came with the job.
+    #[error("the background's file is missing")]
+    NoBackgroundFile,
+    /// A canvas that the formats cannot have.
+    #[error("a canvas of {width}x{height} is not supported: sides must be even and 16 to 4096 px")]
+    Canvas {
+        /// Ordered, px.
+        width: u32,
+        /// Ordered, px.
+        height: u32,
+    },
+    /// A foreground that would be no picture any more.
+    #[error("a foreground scaled by {0} is not supported")]
+    Scale(f64),
 }

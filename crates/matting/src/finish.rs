@@ -1,70 +1,138 @@
 //! The last touch on a frame before it is encoded: alpha at full size, and what stands where the subject is not.
 //!
-//! Owns: scaling the matte, choosing between a transparent and a composited frame.
-//! Invariants: the colour of opaque pixels is not changed by a bit; under alpha 0 nothing of the source is left.
+//! Owns: scaling the matte, the foreground's place on the canvas, choosing between a transparent and a composited
+//! frame. Does not own: where a background's frames come from (`backdrop`).
+//! Invariants: the colour of opaque pixels is not changed by a bit unless they are scaled; under alpha 0 nothing of
+//! the source is left.
 
+mod blur;
 mod fill;
 mod over;
+mod place;
 
 use fast_image_resize::pixels::U16;
-use rotoless_contract::Background;
 
+use self::blur::Blur;
 use self::fill::Fill;
-use self::over::SolidColour;
-use crate::error::{EngineError, Unsupported};
+use self::over::{SolidColour, picture_under};
+pub(crate) use self::place::Placement;
+use self::place::Placer;
+use crate::backdrop::{Backdrop, Moving};
+use crate::error::EngineError;
 use crate::frame::{Frame, Planes, Size};
 use crate::scaling::Scaler;
+
+/// What finished frames shall be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Canvas {
+    /// Of the source's frames.
+    pub frame: Size,
+    /// Of the model's matte.
+    pub picture: Size,
+    /// The foreground's place, unless it fills a canvas of its own size.
+    pub placement: Option<Placement>,
+    /// Pixels are there or not, and nothing between.
+    pub has_hard_alpha: bool,
+}
 
 /// Finishes frames of one size.
 #[derive(Debug)]
 pub(crate) struct Finisher {
     frame: Size,
     picture: Size,
-    backdrop: Backdrop,
+    has_hard_alpha: bool,
+    ground: Ground,
+    placing: Option<Placing>,
     scaler: Scaler,
     /// The matte in 16 bits: at the model's size, at the frame's size.
     small: Vec<U16>,
     large: Vec<U16>,
-    /// Alpha of each pixel of the U and V planes.
+    /// Alpha of each pixel of the canvas's U and V planes.
     chroma_alpha: Vec<u8>,
 }
 
 #[derive(Debug)]
-enum Backdrop {
+enum Ground {
     Nothing(Box<Fill>),
     Solid(SolidColour),
+    Still(Vec<u8>),
+    Moving { video: Box<Moving>, planes: Vec<u8> },
+    Blur(Box<Blur>),
+}
+
+/// A canvas that is not the source's frame.
+#[derive(Debug)]
+struct Placing {
+    placer: Placer,
+    /// The old background would come into the edges where pixels are joined.
+    fill: Fill,
+    chroma_alpha: Vec<u8>,
+}
+
+/// A frame to be encoded.
+#[derive(Debug)]
+pub(crate) struct Done<'f> {
+    pub frame: &'f Frame,
+    /// Mean alpha, 0..1.
+    pub mean: f64,
 }
 
 impl Finisher {
-    pub(crate) fn new(frame: Size, picture: Size, background: &Background) -> Result<Self, EngineError> {
-        let backdrop = match background {
-            Background::Transparent => Backdrop::Nothing(Box::new(Fill::new(frame))),
-            Background::Color { color } => Backdrop::Solid(SolidColour::of(*color)),
-            Background::Image { .. } => return Err(Unsupported::Background("image").into()),
-            Background::Video { .. } => return Err(Unsupported::Background("video").into()),
-            Background::Blur => return Err(Unsupported::Background("blur").into()),
+    pub(crate) fn new(canvas: Canvas, backdrop: Backdrop) -> Self {
+        let Canvas { frame, picture, placement, has_hard_alpha } = canvas;
+        let size = canvas.size();
+        let ground = match backdrop {
+            Backdrop::Nothing => Ground::Nothing(Box::new(Fill::new(size))),
+            Backdrop::Colour(colour) => Ground::Solid(SolidColour::of(colour)),
+            Backdrop::Still(planes) => Ground::Still(planes),
+            Backdrop::Moving(video) => Ground::Moving { video, planes: vec![0; size.yuv_bytes()] },
+            Backdrop::Blur => Ground::Blur(Box::new(Blur::new(frame, size))),
         };
-        Ok(Self {
+        let placing = placement.map(|placement| Placing {
+            placer: Placer::new(frame, placement),
+            fill: Fill::new(frame),
+            chroma_alpha: vec![0; frame.chroma().pixels()],
+        });
+        Self {
             frame,
             picture,
-            backdrop,
+            has_hard_alpha,
+            ground,
+            placing,
             scaler: Scaler::default(),
             small: vec![U16::default(); picture.pixels()],
             large: vec![U16::default(); frame.pixels()],
-            chroma_alpha: vec![0; frame.chroma().pixels()],
-        })
+            chroma_alpha: vec![0; size.chroma().pixels()],
+        }
     }
 
-    /// Makes alpha of the frame's matte and puts the backdrop in place. Returns the frame's mean alpha, 0..1.
-    pub(crate) fn finish(&mut self, frame: &mut Frame) -> Result<f64, EngineError> {
+    /// Makes alpha of the frame's matte and puts what stands behind it in place.
+    pub(crate) fn finish<'f>(&'f mut self, frame: &'f mut Frame) -> Result<Done<'f>, EngineError> {
         let (mut planes, matte) = frame.planes_and_matte();
         self.scale_matte(matte, planes.alpha)?;
-        average_by_four(planes.alpha, self.frame, &mut self.chroma_alpha);
-        match &mut self.backdrop {
-            Backdrop::Nothing(fill) => fill.paint(&mut planes, &self.chroma_alpha)?,
-            Backdrop::Solid(colour) => colour.under(&mut planes, &self.chroma_alpha),
+        if let Ground::Blur(blur) = &mut self.ground {
+            blur.make(&planes)?;
         }
-        Ok(mean(&planes))
+        let (canvas, size) = match &mut self.placing {
+            None => (frame, self.frame),
+            Some(placing) => {
+                average_by_four(planes.alpha, self.frame, &mut placing.chroma_alpha);
+                placing.fill.paint(&mut planes, &placing.chroma_alpha)?;
+                let canvas = placing.placer.place(&planes)?;
+                let size = canvas.size();
+                (canvas, size)
+            }
+        };
+        let (mut planes, _) = canvas.planes_and_matte();
+        if self.has_hard_alpha {
+            for alpha in planes.alpha.iter_mut() {
+                *alpha = if *alpha < 128 { 0 } else { 255 };
+            }
+        }
+        average_by_four(planes.alpha, size, &mut self.chroma_alpha);
+        self.ground.lie_under(&mut planes, &self.chroma_alpha)?;
+        let mean = mean(&planes);
+        Ok(Done { frame: canvas, mean })
     }
 
     /// 16 bits on the way: an 8-bit matte scaled up would show its steps.
@@ -88,6 +156,29 @@ impl Finisher {
             *alpha = ((u32::from(deep.0) * 255 + 32_895) >> 16) as u8;
         }
         Ok(())
+    }
+}
+
+impl Ground {
+    fn lie_under(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
+        match self {
+            Self::Nothing(fill) => fill.paint(planes, chroma_alpha)?,
+            Self::Solid(colour) => colour.under(planes, chroma_alpha),
+            Self::Still(picture) => picture_under(picture, planes, chroma_alpha),
+            Self::Moving { video, planes: picture } => {
+                video.next(picture)?;
+                picture_under(picture, planes, chroma_alpha);
+            }
+            Self::Blur(blur) => picture_under(blur.planes(), planes, chroma_alpha),
+        }
+        Ok(())
+    }
+}
+
+impl Canvas {
+    /// Of finished frames.
+    pub(crate) fn size(&self) -> Size {
+        self.placement.map_or(self.frame, |placement| placement.canvas)
     }
 }
 
@@ -117,6 +208,11 @@ mod tests {
 
     const SIZE: Size = Size { width: 64, height: 32 };
 
+    fn finisher(picture: Size, backdrop: Backdrop) -> Finisher {
+        let canvas = Canvas { frame: SIZE, picture, placement: None, has_hard_alpha: false };
+        Finisher::new(canvas, backdrop)
+    }
+
     /// A busy picture; the left half is the subject.
     fn frame(picture: Size) -> Frame {
         let mut frame = Frame::new(SIZE);
@@ -129,7 +225,7 @@ mod tests {
 
     #[test]
     fn under_alpha_zero_nothing_of_the_background_is_left() {
-        let mut finisher = Finisher::new(SIZE, SIZE, &Background::Transparent).unwrap();
+        let mut finisher = finisher(SIZE, Backdrop::Nothing);
         let mut one = frame(SIZE);
         finisher.finish(&mut one).unwrap();
         // Another background behind the same subject must give the same bytes.
@@ -149,10 +245,10 @@ mod tests {
 
     #[test]
     fn opaque_pixels_keep_their_colour() {
-        for background in [Background::Transparent, Background::Color { color: Rgb([0, 255, 0]) }] {
+        for backdrop in [Backdrop::Nothing, Backdrop::Colour(Rgb([0, 255, 0])), Backdrop::Blur] {
             let before = frame(SIZE);
             let mut after = frame(SIZE);
-            Finisher::new(SIZE, SIZE, &background).unwrap().finish(&mut after).unwrap();
+            finisher(SIZE, backdrop).finish(&mut after).unwrap();
             for place in (0..SIZE.pixels()).filter(|n| n % SIZE.width < SIZE.width / 2) {
                 assert_eq!(before.yuv()[place], after.yuv()[place]);
             }
@@ -163,7 +259,7 @@ mod tests {
     fn an_empty_matte_leaves_a_plain_frame() {
         let mut empty = frame(SIZE);
         empty.matte.fill(0.0);
-        let mean = Finisher::new(SIZE, SIZE, &Background::Transparent).unwrap().finish(&mut empty).unwrap();
+        let mean = finisher(SIZE, Backdrop::Nothing).finish(&mut empty).unwrap().mean;
         assert_eq!(mean, 0.0);
         let (planes, _) = empty.planes_and_matte();
         for plane in [&*planes.y, planes.u, planes.v] {
@@ -174,8 +270,7 @@ mod tests {
     #[test]
     fn a_solid_background_takes_the_place_of_what_was_removed() {
         let mut green = frame(SIZE);
-        let background = Background::Color { color: Rgb([0, 255, 0]) };
-        Finisher::new(SIZE, SIZE, &background).unwrap().finish(&mut green).unwrap();
+        finisher(SIZE, Backdrop::Colour(Rgb([0, 255, 0]))).finish(&mut green).unwrap();
         let (planes, _) = green.planes_and_matte();
         // BT.709 green, limited range: Y 173, U 42, V 26.
         assert_eq!((planes.y[SIZE.width - 1], planes.u[31], planes.v[31]), (173, 42, 26));
@@ -185,9 +280,44 @@ mod tests {
     fn a_small_matte_is_scaled_to_the_frame() {
         let picture = Size { width: 16, height: 8 };
         let mut scaled = frame(picture);
-        let mean = Finisher::new(SIZE, picture, &Background::Transparent).unwrap().finish(&mut scaled).unwrap();
+        let mean = finisher(picture, Backdrop::Nothing).finish(&mut scaled).unwrap().mean;
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
         let (planes, _) = scaled.planes_and_matte();
         assert_eq!((planes.alpha[0], planes.alpha[SIZE.width - 1]), (255, 0));
+    }
+
+    #[test]
+    fn hard_alpha_knows_nothing_between() {
+        let canvas = Canvas { frame: SIZE, picture: SIZE, placement: None, has_hard_alpha: true };
+        let mut soft = frame(SIZE);
+        soft.matte = (0..SIZE.pixels()).map(|n| (n % SIZE.width) as f32 / 63.0).collect();
+        let mean = Finisher::new(canvas, Backdrop::Nothing).finish(&mut soft).unwrap().mean;
+        assert_eq!(mean, 0.5);
+        let (planes, _) = soft.planes_and_matte();
+        assert!(planes.alpha.iter().enumerate().all(|(n, &alpha)| alpha == if n % 64 < 32 { 0 } else { 255 }));
+    }
+
+    #[test]
+    fn what_lies_outside_of_the_foreground_is_all_background() {
+        use rotoless_contract::spec::{Anchor, Composition};
+        let composition = Composition { width: 64, height: 64, anchor: Anchor::TopLeft, scale: 0.5, offset: [0, 0] };
+        let placement = Some(Placement::of(&composition, SIZE));
+        let canvas = Canvas { frame: SIZE, picture: SIZE, placement, has_hard_alpha: false };
+        let red = vec![100; canvas.size().yuv_bytes()];
+        for backdrop in [Backdrop::Still(red), Backdrop::Nothing] {
+            let is_transparent = matches!(backdrop, Backdrop::Nothing);
+            let mut finisher = Finisher::new(canvas, backdrop);
+            // Twice: what the first frame left must not show in the second.
+            for _ in 0..2 {
+                let mut source = frame(SIZE);
+                let done = finisher.finish(&mut source).unwrap();
+                assert_eq!(done.frame.size(), canvas.size());
+                // A quarter of the canvas's height and a half of its width hold the frame, half of which is subject.
+                assert!((done.mean - 1.0 / 16.0).abs() < 0.01, "{}", done.mean);
+                let (luma, alpha) = (done.frame.yuv(), &done.frame.yuva()[canvas.size().yuv_bytes()..]);
+                assert_eq!((alpha[64 * 40], alpha[0]), (0, 255));
+                assert!(is_transparent || luma[64 * 17..64 * 64].iter().all(|&value| value == 100));
+            }
+        }
     }
 }

@@ -53,6 +53,10 @@ impl Frame {
         Self { size, bytes: vec![0; size.yuv_bytes() + size.pixels()], picture: Vec::new(), matte: Vec::new() }
     }
 
+    pub(crate) const fn size(&self) -> Size {
+        self.size
+    }
+
     /// Y, U and V in one piece.
     pub(crate) fn yuv(&self) -> &[u8] {
         self.bytes.get(..self.size.yuv_bytes()).unwrap_or_default()

@@ -8,6 +8,7 @@
 //!          (rawvideo)    one thread         one      one thread       (rawvideo)
 //! ```
 
+mod backdrop;
 pub mod bench;
 mod child;
 mod container;
@@ -22,10 +23,12 @@ mod media_arguments;
 mod model;
 mod model_picture;
 pub mod onnx_writer;
+mod pack;
 mod pipeline;
 mod probe;
 pub mod registry;
 mod scaling;
+mod stills;
 #[cfg(test)]
 mod test_runtime;
 pub mod tfjs;

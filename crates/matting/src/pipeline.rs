@@ -12,16 +12,16 @@ pub(crate) mod supervise;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rotoless_contract::Background;
 use rotoless_contract::worker::Stage;
 
 use self::queue::Queue;
 use self::supervise::{Halt, StageEnd, StageWork, Told, supervise};
+use crate::backdrop::Backdrop;
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder};
 use crate::engine::Watch;
 use crate::error::EngineError;
-use crate::finish::Finisher;
+use crate::finish::{Canvas, Finisher, Placement};
 use crate::frame::{Frame, Size};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
@@ -35,7 +35,9 @@ pub(crate) struct Pipeline<'a> {
     pub tools: &'a Tools,
     pub decode: DecodeOrder<'a>,
     pub encode: EncodeOrder<'a>,
-    pub background: &'a Background,
+    pub backdrop: Backdrop,
+    /// The foreground's place, unless the canvas is the frame.
+    pub placement: Option<Placement>,
     pub matter: &'a mut dyn Matter,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
@@ -78,11 +80,13 @@ impl Queues {
 
 /// Runs a whole clip through. Returns the mean alpha of each frame that was written.
 pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, background, matter, budget } = pipeline;
+    let Pipeline { tools, decode, encode, backdrop, placement, matter, budget } = pipeline;
     let size = decode.size();
     let picture = matter.picture_size(size);
     let maker = PictureMaker::new(size, picture, matter.input());
-    let finisher = Finisher::new(size, picture, background)?;
+    let background_stopper = backdrop.stopper();
+    let canvas = Canvas { frame: size, picture, placement, has_hard_alpha: encode.codecs.has_hard_alpha() };
+    let finisher = Finisher::new(canvas, backdrop);
     matter.begin()?;
 
     let queues = Queues::new(size)?;
@@ -90,15 +94,19 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let mut means = Vec::new();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
     let decoder = Decoder::start(tools, &decode)?;
-    let encoder = Encoder::start(tools, &encode)?;
+    let mut encoder = Encoder::start(tools, &encode)?;
+    let packer = encoder.take_packer();
     let halt = Halt::default();
     halt.kills(&decoder.child);
     halt.kills(&encoder.child);
     halt.on_stop(|| queues.abort());
     let terminator = matter.terminator();
     halt.on_stop(move || terminator.terminate());
+    if let Some(stopper) = background_stopper {
+        halt.on_stop(move || stopper.stop());
+    }
 
-    let stages = vec![
+    let mut stages = vec![
         StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, maker, budget, &queues)) },
         StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
         StageWork {
@@ -109,6 +117,9 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
             }),
         },
     ];
+    if let Some(packer) = packer {
+        stages.push(StageWork { name: "pack", work: Box::new(|| packer.run()) });
+    }
     let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames };
     supervise(&halt, &told, stages)?;
     drop(halt);
@@ -157,9 +168,10 @@ fn encode_stage(
 ) -> Result<Vec<f32>, StageEnd> {
     let mut means = Vec::new();
     while let Some(mut frame) = queues.matted.pop()? {
+        let done = finisher.finish(&mut frame)?;
         #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
-        means.push(finisher.finish(&mut frame)? as f32);
-        encoder.write(if with_alpha { frame.yuva() } else { frame.yuv() })?;
+        means.push(done.mean as f32);
+        encoder.write(if with_alpha { done.frame.yuva() } else { done.frame.yuv() })?;
         written.fetch_add(1, Ordering::Relaxed);
         queues.free.push(frame)?;
     }

@@ -9,6 +9,27 @@ use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resize
 use crate::error::EngineError;
 use crate::frame::Size;
 
+/// A part of a plane, in px of it; borders may lie between pixels.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Area {
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+impl Area {
+    /// The largest part of a plane, around its middle, that has the shape of `target` when the whole plane is shown
+    /// in the shape of `shown`.
+    pub(crate) fn covering(plane: Size, shown: Size, target: Size) -> Self {
+        let ratio = |size: Size| size.width as f64 / size.height as f64;
+        let (plane_width, plane_height) = (plane.width as f64, plane.height as f64);
+        let width = plane_width * (ratio(target) / ratio(shown)).min(1.0);
+        let height = plane_height * (ratio(shown) / ratio(target)).min(1.0);
+        Self { left: (plane_width - width) / 2.0, top: (plane_height - height) / 2.0, width, height }
+    }
+}
+
 /// Scales planes; keeps its buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Scaler(Resizer);
@@ -30,7 +51,22 @@ impl Scaler {
         let source = TypedImageRef::<U8>::from_buffer(side(from_size.width), side(from_size.height), from);
         let target = TypedImage::<U8>::from_buffer(side(to_size.width), side(to_size.height), to);
         let (source, mut target) = (source.map_err(failed)?, target.map_err(failed)?);
-        self.scale(&source, &mut target, FilterType::Bilinear)
+        self.scale(&source, &mut target, FilterType::Bilinear, None)
+    }
+
+    /// Scales a part of an 8-bit plane with a cubic.
+    pub(crate) fn area(
+        &mut self,
+        from: &[u8],
+        from_size: Size,
+        area: Area,
+        to: &mut [u8],
+        to_size: Size,
+    ) -> Result<(), EngineError> {
+        let source = TypedImageRef::<U8>::from_buffer(side(from_size.width), side(from_size.height), from);
+        let target = TypedImage::<U8>::from_buffer(side(to_size.width), side(to_size.height), to);
+        let (source, mut target) = (source.map_err(failed)?, target.map_err(failed)?);
+        self.scale(&source, &mut target, FilterType::CatmullRom, Some(area))
     }
 
     /// Scales a 16-bit plane with a cubic, for mattes: soft edges stay smooth.
@@ -44,7 +80,7 @@ impl Scaler {
         let source = TypedImageRef::<U16>::new(side(from_size.width), side(from_size.height), from);
         let target = TypedImage::<U16>::from_pixels_slice(side(to_size.width), side(to_size.height), to);
         let (source, mut target) = (source.map_err(failed)?, target.map_err(failed)?);
-        self.scale(&source, &mut target, FilterType::CatmullRom)
+        self.scale(&source, &mut target, FilterType::CatmullRom, None)
     }
 
     fn scale<P: PixelTrait + InnerPixel>(
@@ -52,8 +88,12 @@ impl Scaler {
         source: &TypedImageRef<'_, P>,
         target: &mut TypedImage<'_, P>,
         filter: FilterType,
+        area: Option<Area>,
     ) -> Result<(), EngineError> {
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+        let mut options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)).use_alpha(false);
+        if let Some(Area { left, top, width, height }) = area {
+            options = options.crop(left, top, width, height);
+        }
         self.0.resize_typed(source, target, &options).map_err(failed)
     }
 }

@@ -55,6 +55,18 @@ impl Rate {
         u64::try_from(frames).unwrap_or(u64::MAX)
     }
 
+    /// How many frames of another rate last as long as so many of this one; at least 1.
+    pub(crate) fn resampled(self, frames: u64, to: Self) -> u64 {
+        let num = u128::from(frames) * u128::from(self.den) * u128::from(to.num);
+        let den = u128::from(self.num) * u128::from(to.den);
+        u64::try_from((num + den / 2) / den.max(1)).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Whether it is more frames a second than the other.
+    pub(crate) fn exceeds(self, other: Self) -> bool {
+        u64::from(self.num) * u64::from(other.den) > u64::from(other.num) * u64::from(self.den)
+    }
+
     /// `"30000/1001"`; `None` for `"0/0"` and whatever is not a positive fraction of sane size.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (num, den) = text.split_once('/')?;

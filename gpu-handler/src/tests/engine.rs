@@ -10,7 +10,7 @@ use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{FailureReason, MediaLimits, Stage};
 use rotoless_matting::{Finished, Watch};
 
-use super::world::{Event, Log};
+use super::world::{Event, Log, SOURCE};
 use crate::matting::{Fault, Matting, Measured, Order};
 
 /// What the engine does with a source.
@@ -69,6 +69,10 @@ impl Measured for Source {
     fn remove_background(&self, order: &Order, watch: &dyn Watch) -> Result<Finished, Fault> {
         assert!(order.work_dir.is_dir());
         self.engine.log.add(Event::Matte);
+        if let Some(file) = &order.background {
+            assert_eq!(std::fs::read(file).unwrap(), SOURCE);
+            self.engine.log.add(Event::Background);
+        }
         let job = self.engine.jobs.fetch_add(1, Ordering::Relaxed);
         let frames = match self.engine.script {
             Script::Frames(frames, each) => matte(frames, each, watch)?,

@@ -82,6 +82,7 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
     }
     let (attempt, lease_seconds, deadline_seconds) =
         world.change(|shared| (shared.attempt, shared.lease_seconds, shared.deadline_seconds));
+    let background = world.change(|shared| shared.background.clone());
     let store = |name: &str| format!("{}/store/{name}?X-Amz-Signature=canary", world.origin);
     let reply = ClaimReply {
         job_id: world.job.clone(),
@@ -91,12 +92,20 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
         deadline_seconds,
         spec: JobSpec {
             model: Model::Light,
-            background: Background::Transparent,
+            background: background.clone(),
             output_format: OutputFormat::Webm,
             text_prompt: None,
             composition: None,
         },
-        input: Download { url: store("source"), size_bytes: SOURCE.len() as u64 },
+        input: match world.change(|shared| shared.external.clone()) {
+            Some(url) => Download { url, size_bytes: 500_000_000, external: true },
+            None => Download { url: store("source"), size_bytes: SOURCE.len() as u64, external: false },
+        },
+        background: (background != Background::Transparent).then(|| Download {
+            url: store("source"),
+            size_bytes: SOURCE.len() as u64,
+            external: false,
+        }),
         output: Upload {
             key: "outputs/x/1/1/output.webm".to_owned(),
             url: store("output"),

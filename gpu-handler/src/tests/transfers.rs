@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rotoless_contract::spec::{Background, Fit};
 use rotoless_contract::worker::{FailureReason, ReportRequest};
 
 use super::engine::Script;
@@ -68,6 +69,32 @@ async fn a_missing_source_is_named_and_not_asked_for_again() {
     assert_eq!(world.count(&Event::Download), 1);
 }
 
+#[tokio::test]
+async fn the_background_is_fetched_whole_before_the_engine_begins() {
+    for (url, is_image) in [("picture", true), ("video", false)] {
+        let world = World::start().await;
+        let (url, fit) = (url.to_owned(), Fit::Cover);
+        let background = if is_image {
+            Background::Image { image_url: url, fit }
+        } else {
+            Background::Video { video_url: url, fit }
+        };
+        world.change(|shared| shared.background = background);
+        world.worker(FRAMES).worker.session().await.unwrap();
+        assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));
+        assert_eq!((world.count(&Event::Download), world.count(&Event::Background)), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_no_order_asked_for_is_not_fetched() {
+    let world = World::start().await;
+    world.change(|shared| shared.background = Background::Blur);
+    world.worker(FRAMES).worker.session().await.unwrap();
+    assert_eq!(failed(&world).0, FailureReason::LimitExceeded);
+    assert_eq!(world.count(&Event::Download), 1);
+}
+
 /// G-15: what is committed is what was verified, even when the disk changed it in between.
 #[tokio::test]
 async fn a_file_that_changed_after_its_check_is_not_committed() {
@@ -109,4 +136,30 @@ async fn a_flood_of_warnings_does_not_reach_the_manifest() {
     world.worker(FRAMES).worker.session().await.unwrap();
     let manifest = world.stored_manifest();
     assert_eq!((manifest.warnings.len(), manifest.warnings[0].len()), (32, 300));
+}
+
+/// G-27: somebody else's file comes by the egress rules, whatever its size turns out to be.
+#[tokio::test]
+async fn a_source_of_somebody_elses_is_fetched_by_the_egress_rules() {
+    let world = World::start().await;
+    let url = format!("{}/store/source?X-Amz-Signature=canary", world.origin);
+    world.change(|shared| shared.external = Some(url));
+    world.twist(On::Download, Twist::Fail(503));
+    world.worker(FRAMES).worker.session().await.unwrap();
+    assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]), "{:?}", world.reports());
+    assert_eq!(world.count(&Event::Download), 2);
+}
+
+/// G-27: no address but a public one, and the report tells no address.
+#[tokio::test]
+async fn a_source_at_an_address_of_ours_is_never_asked_for() {
+    for url in ["https://169.254.169.254/latest/meta-data", "https://localhost/", "http://127.0.0.1:1/a.mp4"] {
+        let world = World::start().await;
+        world.change(|shared| shared.external = Some(url.to_owned()));
+        world.worker(FRAMES).worker.session().await.unwrap();
+        let (reason, detail) = failed(&world);
+        assert_eq!(reason, FailureReason::SourceUnreachable, "{url}");
+        assert!(!detail.contains("169.254") && !detail.contains("latest"), "{detail}");
+        assert_eq!((world.count(&Event::Download), world.count(&Event::Probe)), (0, 0));
+    }
 }

@@ -10,7 +10,7 @@ use rotoless_contract::manifest::Manifest;
 use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::signature::report_secret;
 use rotoless_contract::worker::{Refusal, ReportReply, ReportRequest};
-use rotoless_contract::{Attempt, JobId, JobStatus, Run};
+use rotoless_contract::{Attempt, Background, JobId, JobStatus, Run};
 use secrecy::SecretString;
 use tokio::sync::watch;
 
@@ -38,6 +38,8 @@ pub(super) enum Event {
     Probe,
     Probed,
     Matte,
+    /// The engine was given a background's file, and it is whole.
+    Background,
     Heartbeat,
     Upload,
     Manifest,
@@ -105,6 +107,10 @@ pub(super) struct Shared {
     pub(super) report: Option<(ReportRequest, ReportReply)>,
     pub(super) output: Option<Bytes>,
     pub(super) manifest: Option<Bytes>,
+    /// What the order says; its file has the source's bytes.
+    pub(super) background: Background,
+    /// The source is somebody else's, at this URL in place of the store's.
+    pub(super) external: Option<String>,
     twists: VecDeque<(On, Twist)>,
     pub(super) refused_signatures: u32,
     /// Claims that came when their message was visible again.
@@ -140,6 +146,8 @@ impl World {
             report: None,
             output: None,
             manifest: None,
+            external: None,
+            background: Background::Transparent,
             twists: VecDeque::new(),
             refused_signatures: 0,
             late_claims: 0,
@@ -232,10 +240,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (ask, shutdown) = Shutdown::channel();
         let engine = Arc::new(ScriptedEngine { script, log: self.log.clone(), jobs: 0.into() });
+        let port = self.origin.rsplit(':').next().unwrap();
+        let policy = rotoless_egress::Policy {
+            allow_http: false,
+            allow_addresses_dangerous: vec![format!("127.0.0.1:{port}").parse().unwrap()],
+        };
+        let egress = rotoless_egress::Egress::new(policy, rotoless_egress::Limits::default()).unwrap();
         let worker = Worker {
             control: connect.control(&timing).unwrap(),
             queue: connect.queue(&timing),
-            transfer: Transfer::new(net::client().unwrap(), PlainHttp::LoopbackOnly, timing.clone()),
+            transfer: Transfer::new(net::client().unwrap(), egress, PlainHttp::LoopbackOnly, timing.clone()),
             connect,
             engine: Arc::new(engine),
             provider: "cpu".to_owned(),

@@ -10,7 +10,7 @@ use jiff::SignedDuration;
 use rotoless_api::on_aws::{Adapters, AwsHealth, backends};
 use rotoless_api::{ApiState, Host, Streams};
 use rotoless_aws::config::StaticCredentials;
-use rotoless_aws::{AwsClients, Endpoints, Names, Settings, Store};
+use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, Settings, Store};
 use rotoless_callback::{CallbackState, Secrets as WorkerSecrets, SignsOfLife};
 use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::{Policy, Pricing};
@@ -36,6 +36,19 @@ const MAX_MULTIPART_BYTES: u64 = 500 * 1000 * 1000;
 /// Live streams at once: each holds a connection and asks the database twice a second.
 const MAX_STREAMS: usize = 256;
 
+/// What the service is put together from.
+pub(crate) struct Plan<'a> {
+    pub(crate) embedded: &'a Embedded,
+    pub(crate) secrets: &'a Secrets,
+    pub(crate) public_url: &'a str,
+    pub(crate) admin_token: Option<SecretString>,
+    pub(crate) models: &'a Path,
+    pub(crate) args: &'a UpArgs,
+    pub(crate) closing: CancellationToken,
+    /// Counts the calls of AWS, where somebody wants to know.
+    pub(crate) meter: Option<&'a CallMeter>,
+}
+
 /// The service, not yet listening.
 pub(crate) struct Assembly {
     api: ApiState,
@@ -49,22 +62,18 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    pub(crate) async fn new(
-        embedded: &Embedded,
-        secrets: &Secrets,
-        public_url: &str,
-        admin_token: Option<SecretString>,
-        models: &Path,
-        args: &UpArgs,
-        closing: CancellationToken,
-    ) -> Result<Self> {
+    pub(crate) async fn new(plan: Plan<'_>) -> Result<Self> {
+        let Plan { embedded, secrets, public_url, admin_token, models, args, closing, meter } = plan;
         let settings = settings(embedded, secrets, public_url)?;
-        let clients = AwsClients::connect(&settings).await;
+        let clients = match meter {
+            Some(meter) => AwsClients::metered(&settings, meter).await,
+            None => AwsClients::connect(&settings).await,
+        };
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
         let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
         let policy = Arc::new(policy(args)?);
-        let ports = adapters.ports();
+        let ports = adapters.ports(egress_policy(args)?);
         let (waker, clock, entropy) = (ports.waker.clone(), ports.clock.clone(), ports.entropy.clone());
         let admin_is_on = admin_token.is_some();
         let host = Host {
@@ -196,6 +205,12 @@ fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<
             jobs_queue_url: names.jobs_queue_url.clone(),
         },
     })
+}
+
+/// What clients' URLs may lead to. Whoever opens one judges it again.
+fn egress_policy(args: &UpArgs) -> Result<rotoless_egress::Policy> {
+    let exceptions = args.allow_egress_dangerous.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    Ok(rotoless_egress::Policy { allow_http: false, allow_addresses_dangerous: exceptions })
 }
 
 fn policy(args: &UpArgs) -> Result<Policy> {

@@ -9,7 +9,7 @@ use super::assembly::Assembly;
 use super::secrets::Secrets;
 
 /// The first client.
-const CLIENT: &str = "local";
+pub(crate) const CLIENT: &str = "local";
 /// What it begins with.
 const CREDITS: MilliCredits = MilliCredits::whole(1000);
 

@@ -96,7 +96,7 @@ async fn r8_a_big_upload_is_answered_right_after_its_last_byte() {
         println!("answered {waited:?} after the last byte");
         assert_eq!(answer.status, 200);
         // What the kernel had buffered had still to be read and stored.
-        assert!(waited < Duration::from_secs(3), "answered {waited:?} after the last byte");
+        assert!(waited < Duration::from_secs(10), "answered {waited:?} after the last byte");
     })
     .await;
 }

@@ -56,6 +56,7 @@ pub(crate) fn job(n: u32, client: &ClientId) -> JobRecord {
             composition: None,
         },
         source: Source::Upload { upload_id: UploadId::from_random([1; 16]), key: "k".to_owned(), size_bytes: 7 },
+        background_source: None,
         webhook_url: Some("https://example.com/hook".to_owned()),
         metadata: metadata.as_object().cloned(),
         warnings: vec!["none".to_owned()],

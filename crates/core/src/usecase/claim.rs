@@ -103,8 +103,13 @@ impl Claims {
     }
 
     async fn reply(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<ClaimReply, CallError> {
-        let deadline = self.policy.attempt_deadline(job.billed_seconds.saturating_mul(1000));
-        // The output's link outlives the attempt; the source is fetched at once.
+        let duration_ms = match job.source {
+            Source::Upload { .. } => job.billed_seconds.saturating_mul(1000),
+            // Nobody has measured it yet.
+            Source::External { .. } => self.policy.limits.max_duration_ms,
+        };
+        let deadline = self.policy.attempt_deadline(duration_ms);
+        // The output's link outlives the attempt.
         let put_life = unsigned(deadline + SignedDuration::from_mins(5));
         let key = output_key(&job.id, run, attempt, job.spec.output_format.extension());
         let content_type = Some(job.spec.output_format.content_type().to_owned());
@@ -112,8 +117,12 @@ impl Claims {
         let manifest_terms =
             PutTerms { content_type: Some("application/json".to_owned()), only_if_absent: true, ..PutTerms::default() };
         let manifest = manifest_key(&job.id, run);
-        let Source::Upload { key: source_key, size_bytes, .. } = &job.source;
-        let input = self.objects.presign_get(source_key, unsigned(self.policy.link_life), None).await?;
+        let input = self.download(&job.source).await?;
+        let background = match &job.background_source {
+            Some(source) => Some(self.download(source).await?),
+            None => None,
+        };
+        let limits = MediaLimits { max_bytes: input.size_bytes, ..self.policy.limits };
         Ok(ClaimReply {
             job_id: job.id.clone(),
             run,
@@ -121,12 +130,26 @@ impl Claims {
             lease_seconds: seconds(self.policy.lease),
             deadline_seconds: seconds(deadline),
             spec: job.spec.clone(),
-            input: Download { url: input.0, size_bytes: *size_bytes },
+            input,
+            background,
             output: upload(key.clone(), self.objects.presign_put(&key, put_life, &output_terms).await?),
             manifest: upload(manifest.clone(), self.objects.presign_put(&manifest, put_life, &manifest_terms).await?),
             report_secret: report_secret(&self.master, &job.id, attempt),
-            limits: MediaLimits { max_bytes: *size_bytes, ..self.policy.limits },
+            limits,
         })
+    }
+
+    /// A link that the worker uses at once.
+    async fn download(&self, source: &Source) -> Result<Download, StoreError> {
+        match source {
+            Source::Upload { key, size_bytes, .. } => {
+                let link = self.objects.presign_get(key, unsigned(self.policy.link_life), None).await?;
+                Ok(Download { url: link.0, size_bytes: *size_bytes, external: false })
+            }
+            Source::External { url } => {
+                Ok(Download { url: url.clone(), size_bytes: self.policy.limits.max_bytes, external: true })
+            }
+        }
     }
 }
 

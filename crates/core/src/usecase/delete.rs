@@ -105,10 +105,12 @@ pub(super) async fn remove_media(
     job: &JobRecord,
 ) -> Result<(), StoreError> {
     objects.delete_prefix(&format!("outputs/{}/", job.id)).await?;
-    let Source::Upload { upload_id, key, .. } = &job.source;
     let since = context.now.saturating_sub(context.policy.upload_retention).unwrap_or(job.created_at);
-    if !jobs.is_upload_in_use(&job.client, upload_id, since, &job.id).await? {
-        objects.delete_prefix(key).await?;
+    let uploads = std::iter::once(&job.source).chain(&job.background_source).filter_map(Source::upload);
+    for (upload_id, key) in uploads {
+        if !jobs.is_upload_in_use(&job.client, upload_id, since, &job.id).await? {
+            objects.delete_prefix(key).await?;
+        }
     }
     let removed = context.edit(job, |job| {
         job.deletion = job.deletion.map(|deletion| Deletion { media_removed: true, ..deletion });

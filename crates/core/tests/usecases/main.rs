@@ -2,9 +2,11 @@
 //! virtual clock. After every test the books are checked (`World::audit`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
+mod background;
 mod claim;
 mod delete;
 mod deliver;
+mod external;
 mod faults;
 mod receiver;
 mod report;

@@ -1,4 +1,4 @@
-//! The subject over one colour.
+//! The subject over a colour or a picture.
 
 use rotoless_contract::spec::Rgb;
 
@@ -27,16 +27,26 @@ impl SolidColour {
 
     /// Mixing in YUV is mixing in RGB: the one is a linear form of the other.
     pub(super) fn under(self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) {
-        mix(planes.y, planes.alpha, self.y);
-        mix(planes.u, chroma_alpha, self.u);
-        mix(planes.v, chroma_alpha, self.v);
+        // One loop for both kinds: what is under comes from an iterator that costs nothing.
+        mix(planes.y, planes.alpha, std::iter::repeat(self.y));
+        mix(planes.u, chroma_alpha, std::iter::repeat(self.u));
+        mix(planes.v, chroma_alpha, std::iter::repeat(self.v));
     }
 }
 
-fn mix(plane: &mut [u8], alpha: &[u8], under: u8) {
-    let under = u32::from(under);
-    for (value, &alpha) in plane.iter_mut().zip(alpha) {
-        let alpha = u32::from(alpha);
+/// Puts Y, U and V of a picture under the subject.
+pub(super) fn picture_under(picture: &[u8], planes: &mut Planes<'_>, chroma_alpha: &[u8]) {
+    let (y, rest) = picture.split_at(planes.y.len());
+    let (u, v) = rest.split_at(planes.u.len());
+    mix(planes.y, planes.alpha, y.iter().copied());
+    mix(planes.u, chroma_alpha, u.iter().copied());
+    mix(planes.v, chroma_alpha, v.iter().copied());
+}
+
+#[inline(always)]
+fn mix(plane: &mut [u8], alpha: &[u8], under: impl Iterator<Item = u8>) {
+    for ((value, &alpha), under) in plane.iter_mut().zip(alpha).zip(under) {
+        let (alpha, under) = (u32::from(alpha), u32::from(under));
         let sum = u32::from(*value) * alpha + under * (255 - alpha) + 128;
         // Rounded division by 255, without a division.
         *value = ((sum + (sum >> 8)) >> 8) as u8;

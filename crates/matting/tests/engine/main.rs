@@ -5,8 +5,11 @@
 //! them fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod animations;
+mod backgrounds;
 mod formats;
 mod hostile;
+mod hostile_backgrounds;
 mod memory;
 mod picture;
 mod support;

@@ -70,11 +70,13 @@ impl Watch for Counting {
 /// A directory for one test's files, and the way of a file through the engine.
 pub(crate) struct Bench {
     pub(crate) directory: tempfile::TempDir,
+    /// What jobs are given as their background's file.
+    pub(crate) background: Option<PathBuf>,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap() }
+        Self { directory: tempfile::tempdir().unwrap(), background: None }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -125,7 +127,16 @@ impl Bench {
         let work_dir = self.path("work");
         std::fs::create_dir_all(&work_dir).unwrap();
         let limits = MediaLimits::default();
-        let task = Task { input, output: &output, work_dir: &work_dir, probe, spec, limits, paid_seconds: None };
+        let task = Task {
+            input,
+            output: &output,
+            background: self.background.as_deref(),
+            work_dir: &work_dir,
+            probe,
+            spec,
+            limits,
+            paid_seconds: None,
+        };
         engine.remove_background(&task, watch).map(|finished| (output, finished))
     }
 }

@@ -141,8 +141,16 @@ fn a_clip_longer_than_was_paid_for_is_not_worked_on() {
     let probe = engine.probe(&clip, &limits).unwrap();
     let (output, spec) = (bench.path("out.webm"), transparent(Model::Human));
     let work_dir = bench.directory.path();
-    let mut task =
-        Task { input: &clip, output: &output, work_dir, probe: &probe, spec: &spec, limits, paid_seconds: Some(1) };
+    let mut task = Task {
+        input: &clip,
+        output: &output,
+        background: None,
+        work_dir,
+        probe: &probe,
+        spec: &spec,
+        limits,
+        paid_seconds: Some(1),
+    };
     let watch = Counting::default();
     let error = engine.remove_background(&task, &watch).unwrap_err();
     assert_eq!(error.reason(), FailureReason::InsufficientCredits);

@@ -10,6 +10,7 @@ use rotoless_contract::api::{
     KeyList, KeyRef, KeySwitched,
 };
 use rotoless_contract::signature::webhook_secret;
+use rotoless_contract::worker::MAX_IMAGE_BYTES;
 use rotoless_contract::{ClientId, Credits, ErrorCode, MilliCredits, Model, OutputFormat};
 use rotoless_core::api_key;
 use rotoless_core::policy::cost;
@@ -20,7 +21,6 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::public::prices;
-use super::uploads::MAX_IMAGE_BYTES;
 use super::{Answer, credits};
 use crate::App;
 use crate::auth::Operator;
@@ -66,7 +66,8 @@ async fn create(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<
         }
     }
     tracing::info!(client.id = %record.client_id, key.fingerprint = %record.key_fingerprint, "key created");
-    let webhook_secret = webhook_secret(&app.webhook_master, &record.client_id, 0);
+    let signing = app.signings.signing(&record.client_id).await?;
+    let webhook_secret = webhook_secret(&app.webhook_master, &record.client_id, signing.current);
     Ok(Json(CreateKeyReply {
         success: true,
         api_key: key.expose_secret().to_owned(),

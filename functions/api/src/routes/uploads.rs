@@ -10,6 +10,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use rotoless_contract::api::{PresignReply, PresignRequest};
+use rotoless_contract::worker::MAX_IMAGE_BYTES;
 use rotoless_contract::{ClientId, UploadId};
 use rotoless_core::header::FileType;
 use rotoless_core::ports::PutTerms;
@@ -29,8 +30,6 @@ use crate::openapi::{UploadAnswer, UploadForm};
 const PATH: &str = "/v1/uploads";
 /// Where files are sent.
 pub(crate) const PATHS: [&str; 2] = [PATH, super::legacy::UPLOAD];
-/// Greatest background image in bytes.
-pub(super) const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default().routes(routes!(upload))

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use rotoless_api::on_aws::{Adapters, backends};
 use rotoless_api::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, Ports, router};
 use rotoless_aws::config::StaticCredentials;
-use rotoless_aws::{AwsClients, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
+use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
 use rotoless_contract::manifest::{Manifest, manifest_key, output_key};
 use rotoless_contract::media::{InputInfo, OutputInfo};
@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) objects: Arc<S3Objects>,
     pub(crate) queue: Arc<SqsQueue>,
+    /// What the service calls.
+    pub(crate) meter: CallMeter,
     claims: Claims,
     attempts: AttemptCalls,
     _embedded: Embedded,
@@ -69,10 +71,11 @@ impl World {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (embedded, settings) = embedded(&dir).await;
-        let clients = AwsClients::connect(&settings).await;
+        let meter = CallMeter::default();
+        let clients = AwsClients::metered(&settings, &meter).await;
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
-        let mut ports = adapters.ports();
+        let mut ports = adapters.ports(rotoless_egress::Policy::default());
         let mut host = Host {
             policy: Arc::new(Policy::default()),
             public_base: BASE.to_owned(),
@@ -99,7 +102,7 @@ impl World {
             master: SecretString::from("the report master"),
         };
         let attempts = AttemptCalls { jobs: store.clone(), objects: objects.clone(), clock, entropy, policy };
-        Self { router, ports, host, store, objects, queue, claims, attempts, _embedded: embedded, _dir: dir }
+        Self { router, ports, host, store, objects, queue, meter, claims, attempts, _embedded: embedded, _dir: dir }
     }
 
     pub(crate) fn get(&self, path: &str) -> Call<'_> {
