@@ -31,14 +31,18 @@ demo: setup ## a real clip through the whole service; the last line names the re
 test: setup ## every test
 	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
 	@scripts/fetch-dynamodb-local
+	@scripts/setup-python
 	@scripts/test
 
 bench: setup ## CPU-seconds and wall time of the pipeline beside their floor
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
+
+openapi: ## docs/openapi.json made anew from the code
+	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed
 
 lint: ## formatting, lints, documentation
 	@cargo fmt --all --check
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test bench lint
+.PHONY: help build setup demo test bench openapi lint

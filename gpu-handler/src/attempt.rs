@@ -116,6 +116,11 @@ impl Attempt<'_> {
 
     /// Fetches an object into the attempt's directory.
     async fn download(&self, object: &Download, name: &str, max_bytes: u64) -> Result<PathBuf, Ended> {
+        // Of an external object the size is only a cap.
+        let object = match object.external {
+            true => &Download { size_bytes: object.size_bytes.min(max_bytes), ..object.clone() },
+            false => object,
+        };
         let size_bytes = object.size_bytes;
         if size_bytes > max_bytes {
             let detail = format!("the {name} has {size_bytes} bytes, more than {max_bytes}");
@@ -124,8 +129,21 @@ impl Attempt<'_> {
         let file = self.dir.join(name);
         let outcome = self.live.unless_stopped(self.transfer.download(object, &file)).await?;
         outcome.map_err(|error| {
-            let gone = matches!(error, TransferError::NotFound);
-            let reason = if gone { FailureReason::SourceMissing } else { FailureReason::InternalError };
+            let reason = match &error {
+                TransferError::NotFound => FailureReason::SourceMissing,
+                TransferError::Unreachable(_) => FailureReason::SourceUnreachable,
+                // Of an upload the size was known: another one is a fault of ours.
+                TransferError::Larger { .. } if object.external => FailureReason::LimitExceeded,
+                TransferError::Larger { .. }
+                | TransferError::Short { .. }
+                | TransferError::Status(_)
+                | TransferError::TooSlow(_)
+                | TransferError::Transport(_)
+                | TransferError::Address(_)
+                | TransferError::Header
+                | TransferError::Altered
+                | TransferError::Disk(_) => FailureReason::InternalError,
+            };
             Ended::failed(reason, &error)
         })?;
         Ok(file)

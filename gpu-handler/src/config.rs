@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use reqwest::Url;
+use rotoless_egress::Exception;
 use secrecy::SecretString;
 
 use crate::net::PlainHttp;
@@ -51,6 +52,11 @@ pub const KEYS: &[Key] = &[
     key("VISIBILITY_SECONDS", Some("120"), "How long a message stays invisible unless extended, 6 to 43200 s."),
     key("HEARTBEAT_SECONDS", Some("40"), "Greatest time between two heartbeats, which carry progress, 1 to 3600 s."),
     key("DIE_WITH_PARENT", Some(""), "Pid of the process whose death is ours too, however it dies."),
+    key(
+        "ALLOW_EGRESS_DANGEROUS",
+        Some(""),
+        "HOST:PORT, ADDRESS or NETWORK/BITS, by commas: clients' URLs may lead there although it is not public.",
+    ),
     key("ALLOW_HTTP_LOOPBACK", Some("false"), "Allows plain http, to loopback addresses only."),
 ];
 
@@ -87,6 +93,8 @@ pub struct Config {
     pub die_with_parent: Option<u32>,
     /// Whether plain http to loopback is allowed.
     pub allow_http_loopback: bool,
+    /// Where clients' URLs may lead although it is not public.
+    pub allow_egress_dangerous: Vec<Exception>,
 }
 
 /// Credentials that were given, not found.
@@ -146,6 +154,7 @@ impl Config {
         let visibility = read.seconds("VISIBILITY_SECONDS", 6, 43_200);
         let heartbeat = read.seconds("HEARTBEAT_SECONDS", 1, 3600);
         let die_with_parent = read.optional("DIE_WITH_PARENT").and_then(|_| read.parsed("DIE_WITH_PARENT"));
+        let allow_egress_dangerous = read.exceptions();
         let problems = read.problems;
         match (queue_url, control_url, fleet_key, region, models_dir, work_dir, threads, visibility, heartbeat) {
             (
@@ -174,6 +183,7 @@ impl Config {
                 heartbeat,
                 die_with_parent,
                 allow_http_loopback,
+                allow_egress_dangerous,
             }),
             _ => Err(ConfigError { problems }),
         }
@@ -273,6 +283,16 @@ impl Reader<'_> {
             self.problem("WORKER_ID", "is longer than 128 characters or not printable");
         }
         id
+    }
+
+    fn exceptions(&mut self) -> Vec<Exception> {
+        const NAME: &str = "ALLOW_EGRESS_DANGEROUS";
+        let listed = self.optional(NAME).unwrap_or_default();
+        let parsed: Result<Vec<_>, _> = listed.split(',').filter(|text| !text.is_empty()).map(str::parse).collect();
+        parsed.unwrap_or_else(|_| {
+            self.problem(NAME, "is not a list of HOST:PORT, ADDRESS or NETWORK/BITS");
+            Vec::new()
+        })
     }
 
     fn seconds(&mut self, name: &'static str, least: u64, most: u64) -> Option<Duration> {

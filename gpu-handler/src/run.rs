@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedCredentialsProvider;
 use rotoless_contract::Model;
+use rotoless_egress::{Egress, Limits, Policy};
 use rotoless_matting::{Engine, EngineConfig, EngineError, Tools, ToolsError};
 use secrecy::ExposeSecret;
 
@@ -97,10 +98,12 @@ async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError>
         },
         clock: Clock::default(),
     };
+    let policy = Policy { allow_http: false, allow_addresses_dangerous: config.allow_egress_dangerous.clone() };
+    let egress = Egress::new(policy, Limits::default()).map_err(io::Error::other)?;
     Ok(Worker {
         control: connect.control(&timing)?,
         queue: connect.queue(&timing),
-        transfer: Transfer::new(net::client()?, config.plain_http(), timing.clone()),
+        transfer: Transfer::new(net::client()?, egress, config.plain_http(), timing.clone()),
         connect,
         engine: Arc::new(RealEngine(Arc::new(engine))),
         provider,

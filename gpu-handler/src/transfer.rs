@@ -14,6 +14,7 @@ use futures::TryStreamExt;
 use reqwest::header::{CONTENT_LENGTH, IF_NONE_MATCH};
 use reqwest::{Body, Client, RequestBuilder, Response, StatusCode};
 use rotoless_contract::worker::{Download, Upload};
+use rotoless_egress::{Egress, FetchError, FetchLimits};
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncWriteExt, BufWriter};
@@ -49,6 +50,8 @@ pub(crate) enum TransferError {
     Header,
     #[error("the file is not the one that was verified")]
     Altered,
+    #[error("the URL could not be fetched")]
+    Unreachable(#[source] FetchError),
     #[error("the local file failed")]
     Disk(#[from] io::Error),
 }
@@ -60,6 +63,7 @@ impl TransferError {
             // S3: 408 slow client, 409 a racing conditional write, 429 and 5xx have it rest.
             Self::Status(status) => matches!(status, 408 | 409 | 429 | 500..),
             Self::Short { .. } | Self::TooSlow(_) | Self::Transport(_) => true,
+            Self::Unreachable(error) => error.may_pass(),
             Self::NotFound | Self::Larger { .. } | Self::Address(_) | Self::Header | Self::Altered | Self::Disk(_) => {
                 false
             }
@@ -88,13 +92,15 @@ pub(crate) enum Commit {
 #[derive(Debug, Clone)]
 pub(crate) struct Transfer {
     http: Client,
+    /// For URLs that clients gave.
+    egress: Egress,
     plain: PlainHttp,
     timing: Timing,
 }
 
 impl Transfer {
-    pub(crate) const fn new(http: Client, plain: PlainHttp, timing: Timing) -> Self {
-        Self { http, plain, timing }
+    pub(crate) const fn new(http: Client, egress: Egress, plain: PlainHttp, timing: Timing) -> Self {
+        Self { http, egress, plain, timing }
     }
 
     /// Writes the object to `target`, which holds it whole when this succeeds.
@@ -109,6 +115,9 @@ impl Transfer {
     }
 
     async fn download_once(&self, source: &Download, target: &Path) -> Result<(), TransferError> {
+        if source.external {
+            return self.fetch(source, target).await;
+        }
         let url = self.plain.admit(&source.url)?;
         let announced = source.size_bytes;
         let answer = timeout(self.timing.rate_window, self.http.get(url).send()).await;
@@ -140,6 +149,25 @@ impl Transfer {
         }
         file.flush().await?;
         Ok(())
+    }
+
+    /// Somebody else's file, by the egress rules: of unknown size, at most what was announced.
+    async fn fetch(&self, source: &Download, target: &Path) -> Result<(), TransferError> {
+        let mut file = BufWriter::with_capacity(CHUNK_BYTES, File::create(target).await?);
+        let limits = FetchLimits {
+            bytes: source.size_bytes,
+            window: self.timing.rate_window,
+            least_bytes: self.timing.least_rate.saturating_mul(self.timing.rate_window.as_millis() as u64) / 1000,
+            ..FetchLimits::of_bytes(source.size_bytes)
+        };
+        match self.egress.fetch(&source.url, &limits, &mut file).await {
+            Ok(_) => Ok(()),
+            Err(FetchError::TooLarge(announced)) => Err(TransferError::Larger { announced }),
+            Err(FetchError::Sink(error)) => Err(TransferError::Disk(error)),
+            Err(error @ (FetchError::Egress(_) | FetchError::Status(_) | FetchError::TooSlow)) => {
+                Err(TransferError::Unreachable(error))
+            }
+        }
     }
 
     /// Sends the file, whose size and digest are those that verification found.

@@ -94,7 +94,7 @@ pub(crate) struct UpArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Let webhooks reach this HOST:PORT although it is not public; may be repeated
+    /// Let webhooks, and URLs of videos and backgrounds, reach this HOST:PORT although it is not public; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) allow_egress_dangerous: Vec<String>,
 }

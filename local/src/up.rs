@@ -159,6 +159,7 @@ fn worker_command(
         ("HEARTBEAT_SECONDS", "1".to_owned()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
+        ("ALLOW_EGRESS_DANGEROUS", args.allow_egress_dangerous.join(",")),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
         ("RUST_LOG", crate::environment("RUST_LOG").unwrap_or_default()),
     ];

@@ -16,8 +16,9 @@ const MAY_KNOW: [(&str, &[&str]); 13] = [
     ("rotoless-matting", &["rotoless-contract"]),
     ("rotoless-embedded", &["rotoless-contract"]),
     ("rotoless-aws", &["rotoless-contract", "rotoless-core"]),
-    ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-matting"]),
-    ("rotoless-api", CONTROL_PLANE),
+    ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
+    // Egress judges URLs for it and opens none: without its client.
+    ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress"]),
     ("rotoless-callback", CONTROL_PLANE),
     ("rotoless-sweep", CONTROL_PLANE),
     ("rotoless-deliver", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress"]),

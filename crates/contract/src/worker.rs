@@ -79,13 +79,16 @@ pub struct ClaimReply {
     pub limits: MediaLimits,
 }
 
-/// A presigned GET.
+/// Where a worker reads from: a presigned GET or, for `external`, somebody else's URL.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Download {
     /// The URL. Never logged.
     pub url: String,
-    /// Size of the object; more than that is not read.
+    /// Size of the object; of an external one the most that is read.
     pub size_bytes: u64,
+    /// Given by a user: opened by the egress rules and by nothing else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 impl fmt::Debug for Download {
@@ -250,6 +253,8 @@ named! {
         InsufficientCredits = "insufficient_credits",
         /// The upload is gone.
         SourceMissing = "source_missing",
+        /// A URL given by the client could not be fetched, or may not be.
+        SourceUnreachable = "source_unreachable",
         /// The model's weights are not on the worker.
         ModelUnavailable = "model_unavailable",
         /// The options ask for what the engine cannot do.
@@ -280,6 +285,7 @@ impl FailureReason {
             | Self::LimitExceeded
             | Self::InsufficientCredits
             | Self::SourceMissing
+            | Self::SourceUnreachable
             | Self::ModelUnavailable
             | Self::UnsupportedOptions
             | Self::Cancelled
@@ -296,6 +302,7 @@ impl FailureReason {
             Self::LimitExceeded => "The video exceeds the limits of this service",
             Self::InsufficientCredits => "Not enough credits to process this video",
             Self::SourceMissing => "The source video is no longer available",
+            Self::SourceUnreachable => "A file could not be fetched from its URL",
             Self::ModelUnavailable => "The model is not installed on the worker",
             Self::UnsupportedOptions => "This combination of options is not supported",
             Self::VerificationFailed => "The output did not pass its check",

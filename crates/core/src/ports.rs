@@ -316,6 +316,15 @@ pub enum SendOutcome {
     NotSent(&'static str),
 }
 
+/// Which URLs of clients may be opened at all: what can be told without a look-up. Whoever opens one judges again.
+pub trait UrlPolicy: Send + Sync {
+    /// In a few words for the client why this one may not.
+    ///
+    /// # Errors
+    /// The words.
+    fn check(&self, url: &str) -> Result<(), String>;
+}
+
 /// The queue of work.
 #[async_trait]
 pub trait WorkQueue: Send + Sync {

@@ -118,7 +118,7 @@ impl fmt::Debug for ClaimToken {
 }
 
 /// Where a job's source is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "source", rename_all = "snake_case")]
 pub enum Source {
     /// One of the client's own uploads.
@@ -130,6 +130,35 @@ pub enum Source {
         /// Its size.
         size_bytes: u64,
     },
+    /// Somebody else's URL, fetched by the worker.
+    External {
+        /// The URL. May carry secrets: never logged.
+        url: String,
+    },
+}
+
+impl Source {
+    /// The upload and its object key, where it is one.
+    #[must_use]
+    pub fn upload(&self) -> Option<(&UploadId, &str)> {
+        match self {
+            Self::Upload { upload_id, key, .. } => Some((upload_id, key)),
+            Self::External { .. } => None,
+        }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Upload { upload_id, size_bytes, .. } => f
+                .debug_struct("Upload")
+                .field("upload_id", upload_id)
+                .field("size_bytes", size_bytes)
+                .finish_non_exhaustive(),
+            Self::External { .. } => f.debug_struct("External").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// A run's output as stored.

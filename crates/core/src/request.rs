@@ -185,7 +185,7 @@ fn composition(request: &CompositionRequest) -> Result<Composition, InvalidReque
 }
 
 /// A URL that a stranger chose: its form alone is judged here, its addresses where it is opened.
-fn http_url(text: &str, param: &'static str, allow_http: bool) -> Result<Url, InvalidRequest> {
+pub(crate) fn http_url(text: &str, param: &'static str, allow_http: bool) -> Result<Url, InvalidRequest> {
     let invalid = |message: &str| InvalidRequest::field(param, format!("{param} {message}"));
     if text.len() > MAX_URL {
         return Err(invalid("is longer than 2048 bytes"));

@@ -4,6 +4,7 @@
 //! connection outlives its exchange.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -152,6 +153,12 @@ pub struct Egress {
     limits: Limits,
     resolver: Arc<dyn Resolve>,
     tls: ClientConfig,
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("policy", &self.policy).finish_non_exhaustive()
+    }
 }
 
 impl Egress {

@@ -9,13 +9,17 @@
 #![deny(missing_docs)]
 
 mod address;
+#[cfg(feature = "client")]
 mod client;
 mod exception;
+#[cfg(feature = "client")]
 mod fetch;
 mod policy;
 
 pub use address::{Forbidden, judge};
+#[cfg(feature = "client")]
 pub use client::{Answer, Egress, EgressError, Limits, Resolve, SystemResolver, TlsFault};
 pub use exception::{Exception, InvalidException};
+#[cfg(feature = "client")]
 pub use fetch::{FetchError, FetchLimits};
 pub use policy::{Policy, Refused, Target};

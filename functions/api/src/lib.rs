@@ -78,7 +78,7 @@ fn mounted(with_admin: bool, with_legacy: bool) -> OpenApiRouter<App> {
         routes = routes.merge(routes::legacy::routes());
     }
     if with_admin {
-        routes = routes.merge(routes::admin::routes());
+        routes = routes.merge(routes::admin::routes()).merge(routes::signing::routes());
     }
     routes
 }

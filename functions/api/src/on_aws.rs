@@ -8,7 +8,7 @@ use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _};
+use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy};
 
 use crate::config::Config;
 use crate::state::{ApiState, Dependencies, HealthProbe, Host, Ports};
@@ -38,9 +38,9 @@ impl Adapters {
         }
     }
 
-    /// The routes' ports over them.
+    /// The routes' ports over them. `egress` says which URLs of clients are worth a try.
     #[must_use]
-    pub fn ports(&self) -> Ports {
+    pub fn ports(&self, egress: rotoless_egress::Policy) -> Ports {
         let Self { store, objects, queue } = self;
         Ports {
             jobs: store.clone(),
@@ -49,15 +49,26 @@ impl Adapters {
             accounts: store.clone(),
             usage: store.clone(),
             deliveries: store.clone(),
+            signings: store.clone(),
             objects: objects.clone(),
             uploads: objects.clone(),
             probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
+            urls: Arc::new(Urls(egress)),
             queue: queue.clone(),
             // Workers that poll the queue need no wake; those that must be woken are woken by the sweep.
             waker: Arc::new(InProcessWaker),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
+    }
+}
+
+/// The egress rules, as far as they need no look-up. Nothing is opened here.
+struct Urls(rotoless_egress::Policy);
+
+impl UrlPolicy for Urls {
+    fn check(&self, url: &str) -> Result<(), String> {
+        self.0.check(url).map(drop).map_err(|refused| refused.to_string())
     }
 }
 
@@ -81,7 +92,7 @@ pub async fn assemble(config: Config) -> ApiState {
         streams: None,
         backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
     };
-    ApiState::new(adapters.ports(), host)
+    ApiState::new(adapters.ports(rotoless_egress::Policy::default()), host)
 }
 
 /// What the parts run on, in the order of database, object store, queue, API.

@@ -7,6 +7,7 @@ pub(crate) mod estimate;
 pub(crate) mod jobs;
 pub(crate) mod legacy;
 pub(crate) mod public;
+pub(crate) mod signing;
 pub(crate) mod trail;
 pub(crate) mod uploads;
 pub(crate) mod usage;

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{
-    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, SourceProbe, UploadSink, Usage, Waker,
-    WorkQueue,
+    Accounts, Clock, Deliveries, Entropy, Jobs, Keys, Objects, Promises, Signings, SourceProbe, UploadSink, UrlPolicy,
+    Usage, Waker, WorkQueue,
 };
 use rotoless_core::usecase::{Cancel, Delete, Replay, Submit};
 use secrecy::SecretString;
@@ -41,12 +41,16 @@ pub struct Ports {
     pub usage: Arc<dyn Usage>,
     /// Webhook events.
     pub deliveries: Arc<dyn Deliveries>,
+    /// Which webhook secrets are in use.
+    pub signings: Arc<dyn Signings>,
     /// Links to inputs and outputs.
     pub objects: Arc<dyn Objects>,
     /// Where multipart uploads go.
     pub uploads: Arc<dyn UploadSink>,
     /// Headers of uploads.
     pub probe: Arc<dyn SourceProbe>,
+    /// Which URLs of clients may be opened.
+    pub urls: Arc<dyn UrlPolicy>,
     /// The queue of work.
     pub queue: Arc<dyn WorkQueue>,
     /// Makes workers exist.
@@ -149,6 +153,7 @@ pub struct ApiState {
     pub(crate) accounts: Arc<dyn Accounts>,
     pub(crate) usage: Arc<dyn Usage>,
     pub(crate) deliveries: Arc<dyn Deliveries>,
+    pub(crate) signings: Arc<dyn Signings>,
     pub(crate) objects: Arc<dyn Objects>,
     pub(crate) uploads: Arc<dyn UploadSink>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -197,6 +202,7 @@ impl ApiState {
             promises: ports.promises,
             objects: objects.clone(),
             probe: ports.probe,
+            urls: ports.urls,
             queue: ports.queue,
             waker: ports.waker,
             clock: clock.clone(),
@@ -210,6 +216,7 @@ impl ApiState {
             accounts: ports.accounts,
             usage: ports.usage,
             deliveries: ports.deliveries,
+            signings: ports.signings,
             objects,
             uploads: ports.uploads,
             clock,

@@ -97,9 +97,15 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
             text_prompt: None,
             composition: None,
         },
-        input: Download { url: store("source"), size_bytes: SOURCE.len() as u64 },
-        background: (background != Background::Transparent)
-            .then(|| Download { url: store("source"), size_bytes: SOURCE.len() as u64 }),
+        input: match world.change(|shared| shared.external.clone()) {
+            Some(url) => Download { url, size_bytes: 500_000_000, external: true },
+            None => Download { url: store("source"), size_bytes: SOURCE.len() as u64, external: false },
+        },
+        background: (background != Background::Transparent).then(|| Download {
+            url: store("source"),
+            size_bytes: SOURCE.len() as u64,
+            external: false,
+        }),
         output: Upload {
             key: "outputs/x/1/1/output.webm".to_owned(),
             url: store("output"),

@@ -137,3 +137,29 @@ async fn a_flood_of_warnings_does_not_reach_the_manifest() {
     let manifest = world.stored_manifest();
     assert_eq!((manifest.warnings.len(), manifest.warnings[0].len()), (32, 300));
 }
+
+/// G-27: somebody else's file comes by the egress rules, whatever its size turns out to be.
+#[tokio::test]
+async fn a_source_of_somebody_elses_is_fetched_by_the_egress_rules() {
+    let world = World::start().await;
+    let url = format!("{}/store/source?X-Amz-Signature=canary", world.origin);
+    world.change(|shared| shared.external = Some(url));
+    world.twist(On::Download, Twist::Fail(503));
+    world.worker(FRAMES).worker.session().await.unwrap();
+    assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]), "{:?}", world.reports());
+    assert_eq!(world.count(&Event::Download), 2);
+}
+
+/// G-27: no address but a public one, and the report tells no address.
+#[tokio::test]
+async fn a_source_at_an_address_of_ours_is_never_asked_for() {
+    for url in ["https://169.254.169.254/latest/meta-data", "https://localhost/", "http://127.0.0.1:1/a.mp4"] {
+        let world = World::start().await;
+        world.change(|shared| shared.external = Some(url.to_owned()));
+        world.worker(FRAMES).worker.session().await.unwrap();
+        let (reason, detail) = failed(&world);
+        assert_eq!(reason, FailureReason::SourceUnreachable, "{url}");
+        assert!(!detail.contains("169.254") && !detail.contains("latest"), "{detail}");
+        assert_eq!((world.count(&Event::Download), world.count(&Event::Probe)), (0, 0));
+    }
+}

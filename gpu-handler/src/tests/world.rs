@@ -109,6 +109,8 @@ pub(super) struct Shared {
     pub(super) manifest: Option<Bytes>,
     /// What the order says; its file has the source's bytes.
     pub(super) background: Background,
+    /// The source is somebody else's, at this URL in place of the store's.
+    pub(super) external: Option<String>,
     twists: VecDeque<(On, Twist)>,
     pub(super) refused_signatures: u32,
     /// Claims that came when their message was visible again.
@@ -144,6 +146,7 @@ impl World {
             report: None,
             output: None,
             manifest: None,
+            external: None,
             background: Background::Transparent,
             twists: VecDeque::new(),
             refused_signatures: 0,
@@ -237,10 +240,16 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let (ask, shutdown) = Shutdown::channel();
         let engine = Arc::new(ScriptedEngine { script, log: self.log.clone(), jobs: 0.into() });
+        let port = self.origin.rsplit(':').next().unwrap();
+        let policy = rotoless_egress::Policy {
+            allow_http: false,
+            allow_addresses_dangerous: vec![format!("127.0.0.1:{port}").parse().unwrap()],
+        };
+        let egress = rotoless_egress::Egress::new(policy, rotoless_egress::Limits::default()).unwrap();
         let worker = Worker {
             control: connect.control(&timing).unwrap(),
             queue: connect.queue(&timing),
-            transfer: Transfer::new(net::client().unwrap(), PlainHttp::LoopbackOnly, timing.clone()),
+            transfer: Transfer::new(net::client().unwrap(), egress, PlainHttp::LoopbackOnly, timing.clone()),
             connect,
             engine: Arc::new(engine),
             provider: "cpu".to_owned(),

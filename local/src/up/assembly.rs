@@ -73,7 +73,7 @@ impl Assembly {
         let Adapters { store, objects, queue } = adapters.clone();
         let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
         let policy = Arc::new(policy(args)?);
-        let ports = adapters.ports();
+        let ports = adapters.ports(egress_policy(args)?);
         let (waker, clock, entropy) = (ports.waker.clone(), ports.clock.clone(), ports.entropy.clone());
         let admin_is_on = admin_token.is_some();
         let host = Host {
@@ -205,6 +205,12 @@ fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<
             jobs_queue_url: names.jobs_queue_url.clone(),
         },
     })
+}
+
+/// What clients' URLs may lead to. Whoever opens one judges it again.
+fn egress_policy(args: &UpArgs) -> Result<rotoless_egress::Policy> {
+    let exceptions = args.allow_egress_dangerous.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+    Ok(rotoless_egress::Policy { allow_http: false, allow_addresses_dangerous: exceptions })
 }
 
 fn policy(args: &UpArgs) -> Result<Policy> {

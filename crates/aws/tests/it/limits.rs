@@ -183,7 +183,7 @@ async fn an_upload_is_in_use_by_jobs_that_have_not_ended(world: World) {
     let acme = client("acme");
     let (first, second) = (job(1, &acme), job(2, &acme));
     world.store.commit(only(first.clone())).await.unwrap();
-    let rotoless_core::record::Source::Upload { upload_id, .. } = &first.source;
+    let (upload_id, _) = first.source.upload().unwrap();
     let in_use = async |since, except| world.store.is_upload_in_use(&acme, upload_id, at(since), except).await.unwrap();
     assert!(!in_use(0, &first.id).await);
     assert!(in_use(0, &second.id).await);

@@ -189,3 +189,27 @@ pub struct ConfigModel {
     /// Its price.
     pub credits_per_minute: Credits,
 }
+
+/// Body of `POST /v1/admin/webhook-secrets/stage`, `/promote` and `/discard`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClientRef {
+    /// Whose.
+    pub client_id: ClientId,
+}
+
+/// A client's webhook secrets, as the operator sees them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct WebhookSecrets {
+    /// Always `true`.
+    pub success: bool,
+    /// Whose.
+    pub client_id: ClientId,
+    /// Signs `X-Webhook-Signature`.
+    pub current: String,
+    /// Not yet in the main header.
+    pub staged: Option<String>,
+    /// Until when the one before signs `X-Webhook-Signature-Previous`.
+    pub previous_until: Option<Timestamp>,
+}

@@ -103,7 +103,12 @@ impl Claims {
     }
 
     async fn reply(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<ClaimReply, CallError> {
-        let deadline = self.policy.attempt_deadline(job.billed_seconds.saturating_mul(1000));
+        let duration_ms = match job.source {
+            Source::Upload { .. } => job.billed_seconds.saturating_mul(1000),
+            // Nobody has measured it yet.
+            Source::External { .. } => self.policy.limits.max_duration_ms,
+        };
+        let deadline = self.policy.attempt_deadline(duration_ms);
         // The output's link outlives the attempt.
         let put_life = unsigned(deadline + SignedDuration::from_mins(5));
         let key = output_key(&job.id, run, attempt, job.spec.output_format.extension());
@@ -136,9 +141,15 @@ impl Claims {
 
     /// A link that the worker uses at once.
     async fn download(&self, source: &Source) -> Result<Download, StoreError> {
-        let Source::Upload { key, size_bytes, .. } = source;
-        let link = self.objects.presign_get(key, unsigned(self.policy.link_life), None).await?;
-        Ok(Download { url: link.0, size_bytes: *size_bytes })
+        match source {
+            Source::Upload { key, size_bytes, .. } => {
+                let link = self.objects.presign_get(key, unsigned(self.policy.link_life), None).await?;
+                Ok(Download { url: link.0, size_bytes: *size_bytes, external: false })
+            }
+            Source::External { url } => {
+                Ok(Download { url: url.clone(), size_bytes: self.policy.limits.max_bytes, external: true })
+            }
+        }
     }
 }
 

@@ -106,7 +106,8 @@ pub(super) async fn remove_media(
 ) -> Result<(), StoreError> {
     objects.delete_prefix(&format!("outputs/{}/", job.id)).await?;
     let since = context.now.saturating_sub(context.policy.upload_retention).unwrap_or(job.created_at);
-    for Source::Upload { upload_id, key, .. } in std::iter::once(&job.source).chain(&job.background_source) {
+    let uploads = std::iter::once(&job.source).chain(&job.background_source).filter_map(Source::upload);
+    for (upload_id, key) in uploads {
         if !jobs.is_upload_in_use(&job.client, upload_id, since, &job.id).await? {
             objects.delete_prefix(key).await?;
         }

@@ -8,7 +8,7 @@ use super::{Submit, SubmitError};
 use crate::policy::cost;
 use crate::ports::{ListQuery, StoreError};
 use crate::record::JobRecord;
-use crate::request::{self, Order};
+use crate::request::Order;
 
 /// The client's last jobs whose pace is asked.
 const SAMPLE: u32 = 20;
@@ -34,8 +34,11 @@ impl Submit {
     /// # Errors
     /// [`SubmitError`], as `create` would.
     pub async fn estimate(&self, client: &ClientId, request: &JobRequest) -> Result<Estimate, SubmitError> {
-        let order = request::validate(request, self.policy.allow_http)?;
+        let mut order = self.order(request)?;
         let measured = self.measure(client, request).await?;
+        if measured.duration_ms.is_none() {
+            order.warnings.push("the length of the video is not known, so neither is its price".to_owned());
+        }
         // What a create would refuse, this refuses alike.
         self.background_media(client, request, &order.spec).await?;
         let rate = self.policy.pricing.per_second(order.spec.model);

@@ -19,8 +19,8 @@ use crate::header::{Header, HeaderError};
 use crate::lifecycle::{self, Command, JobState, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
 use crate::ports::{
-    Change, Clock, CommitError, Entropy, Jobs, Objects, Promises, SourceProbe, SourceProbeError, StoreError, Waker,
-    WorkQueue,
+    Change, Clock, CommitError, Entropy, Jobs, Objects, Promises, SourceProbe, SourceProbeError, StoreError, UrlPolicy,
+    Waker, WorkQueue,
 };
 use crate::record::{ClaimToken, IdempotencyRecord, JobRecord, Source};
 use crate::request::{self, InvalidRequest, Order};
@@ -37,6 +37,8 @@ pub struct Submit {
     pub objects: Arc<dyn Objects>,
     /// Headers of uploads.
     pub probe: Arc<dyn SourceProbe>,
+    /// Which URLs of clients may be opened.
+    pub urls: Arc<dyn UrlPolicy>,
     /// Where messages go.
     pub queue: Arc<dyn WorkQueue>,
     /// Makes workers exist.
@@ -48,6 +50,10 @@ pub struct Submit {
     /// Prices, limits, times.
     pub policy: Arc<Policy>,
 }
+
+/// What a job of somebody else's URL is told.
+const UNMEASURED: &str =
+    "the length of `video_url` is not known yet: credits for one second are held, and adjusted when it was measured";
 
 /// A client's wish that a repeated request has one effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,8 +145,11 @@ impl Submit {
         promise: Option<&IdempotencyKey>,
         caller: Option<&Caller>,
     ) -> Result<JobRecord, SubmitError> {
-        let order = request::validate(request, self.policy.allow_http)?;
+        let mut order = self.order(request)?;
         let measured = self.measure(client, request).await?;
+        if matches!(measured.source, Source::External { .. }) {
+            order.warnings.push(UNMEASURED.to_owned());
+        }
         let background_source = self.background_media(client, request, &order.spec).await?;
         let draft = JobRecord { background_source, ..self.draft(client, request, order, measured) };
         let mut change = self.first_commit(&draft, promise)?;
@@ -165,7 +174,7 @@ impl Submit {
         for _ in 0..JUDGEMENTS {
             let before = self.own_job(client, id).await?;
             let request = request::overlay(&before.request, overrides);
-            let order = request::validate(&request, self.policy.allow_http)?;
+            let order = self.order(&request)?;
             let rate = self.policy.pricing.per_second(order.spec.model);
             let start = Command::Start { cost: cost(rate, before.billed_seconds) };
             let transition = match lifecycle::apply(&before.state, start) {
@@ -244,14 +253,33 @@ impl Submit {
         }
     }
 
+    /// What a valid request orders, with URLs that may be opened as far as that can be told now.
+    pub(super) fn order(&self, request: &JobRequest) -> Result<Order, SubmitError> {
+        let order = request::validate(request, self.policy.allow_http)?;
+        if let Some(url) = &order.webhook_url {
+            self.may_be_opened("webhook_url", url)?;
+        }
+        Ok(order)
+    }
+
+    /// Whether a URL of a client may be opened: its form and whatever needs no look-up.
+    fn may_be_opened(&self, param: &'static str, url: &str) -> Result<(), InvalidRequest> {
+        request::http_url(url, param, self.policy.allow_http)?;
+        self.urls.check(url).map_err(|why| {
+            InvalidRequest::field(param, format!("{param} cannot be opened: {why}")).with_reason("url_not_allowed")
+        })
+    }
+
     /// The source, as far as its header tells.
     pub(super) async fn measure(&self, client: &ClientId, request: &JobRequest) -> Result<Measured, SubmitError> {
         let invalid = |message: &str| InvalidRequest::field("video_url", message);
         let video_url = request.video_url.as_deref().filter(|url| !url.is_empty());
         let video_url = video_url.ok_or_else(|| invalid("video_url is required"))?;
         let Some(upload_id) = own_upload(video_url) else {
-            let message = "video_url must be the video_url of an upload (POST /v1/uploads)";
-            return Err(invalid(message).with_reason("unsupported_source").into());
+            self.may_be_opened("video_url", video_url)?;
+            let source = Source::External { url: video_url.to_owned() };
+            // The least there is: the worker raises it when it has measured the video, before any work on it.
+            return Ok(Measured { source, duration_ms: None, seconds: 1 });
         };
         let key = upload_key(client, &upload_id);
         let Some(info) = self.objects.head(&key).await? else {

@@ -6,6 +6,7 @@ mod background;
 mod claim;
 mod delete;
 mod deliver;
+mod external;
 mod faults;
 mod receiver;
 mod report;

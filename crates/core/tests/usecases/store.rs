@@ -13,7 +13,7 @@ use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits, Uplo
 use rotoless_core::header::{Container, Header};
 use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
-use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
+use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
 use rotoless_core::signing::Signing;
 
 /// A call of a port, as far as faults and the order of calls tell them apart.
@@ -205,9 +205,8 @@ impl Jobs for Store {
     ) -> Result<bool, StoreError> {
         self.call(Call::UploadInUse, |tables| {
             Ok(tables.jobs.values().any(|job| {
-                let Source::Upload { upload_id, .. } = &job.source;
                 job.is_shown_to(client)
-                    && upload_id == upload
+                    && job.source.upload().is_some_and(|(id, _)| id == upload)
                     && job.created_at > since
                     && job.id != *except
                     && !job.state.status().is_terminal()

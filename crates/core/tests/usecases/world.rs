@@ -64,6 +64,15 @@ pub(crate) struct World {
     audit: Arc<Audit>,
 }
 
+/// Lets every name through but one.
+struct Public;
+
+impl rotoless_core::ports::UrlPolicy for Public {
+    fn check(&self, url: &str) -> Result<(), String> {
+        if url.contains("forbidden") { Err("address not allowed".to_owned()) } else { Ok(()) }
+    }
+}
+
 /// Audits when the last clone of a world goes.
 struct Audit(Arc<Store>);
 
@@ -134,6 +143,7 @@ impl World {
             promises: self.store.clone(),
             objects: self.store.clone(),
             probe: self.store.clone(),
+            urls: Arc::new(Public),
             queue: self.store.clone(),
             waker: self.store.clone(),
             clock: self.clock.clone(),

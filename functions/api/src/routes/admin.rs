@@ -66,7 +66,8 @@ async fn create(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<
         }
     }
     tracing::info!(client.id = %record.client_id, key.fingerprint = %record.key_fingerprint, "key created");
-    let webhook_secret = webhook_secret(&app.webhook_master, &record.client_id, 0);
+    let signing = app.signings.signing(&record.client_id).await?;
+    let webhook_secret = webhook_secret(&app.webhook_master, &record.client_id, signing.current);
     Ok(Json(CreateKeyReply {
         success: true,
         api_key: key.expose_secret().to_owned(),

@@ -1,6 +1,6 @@
 //! Keys and credits, as the operator handles them.
 
-use rotoless_contract::api::{CreateKeyReply, GrantReply, KeyInfo, KeyList};
+use rotoless_contract::api::{CreateKeyReply, GrantReply, KeyInfo, KeyList, WebhookSecrets};
 use rotoless_contract::signature::webhook_secret;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -103,4 +103,28 @@ async fn what_is_out_of_bounds_grants_nothing() {
     }
     assert_eq!(world.credits(&key).await, [1.0, 0.0, 0.0]);
     assert_eq!(world.get("/v1/admin/keys").admin().send().await.ok::<KeyList>().items.len(), 1);
+}
+
+/// G-25
+#[tokio::test]
+async fn a_webhook_secret_is_staged_handed_over_and_promoted() {
+    let world = World::start().await;
+    let secrets = async |step: &str| {
+        let path = format!("/v1/admin/webhook-secrets/{step}");
+        world.post(&path).admin().json(&json!({"client_id": "acme"})).send().await
+    };
+    secrets("promote").await.is(409, "conflict");
+    let staged = secrets("stage").await.ok::<WebhookSecrets>();
+    assert_eq!(secrets("stage").await.ok::<WebhookSecrets>(), staged, "the client was given this one");
+    let promoted = secrets("promote").await.ok::<WebhookSecrets>();
+    assert_eq!((Some(&promoted.current), &promoted.staged), (staged.staged.as_ref(), &None));
+    assert!(promoted.previous_until.is_some_and(|until| until > jiff::Timestamp::now()));
+    let read = world.get("/v1/admin/webhook-secrets?client_id=acme").admin().send().await.ok::<WebhookSecrets>();
+    assert_eq!(read, promoted);
+    // Whoever gets a key now is told the secret that signs now.
+    let key = world.post("/v1/admin/keys").admin().json(&json!({"client_id": "acme"})).send().await;
+    assert_eq!(key.ok::<CreateKeyReply>().webhook_secret, promoted.current);
+    secrets("stage").await.ok::<WebhookSecrets>();
+    assert_eq!(secrets("discard").await.ok::<WebhookSecrets>().staged, None);
+    secrets("discard").await.is(409, "conflict");
 }

@@ -92,12 +92,12 @@ async fn the_content_type_of_json_is_not_asked_but_may_not_be_told_twice() {
     for content_type in
         [None, Some("application/json; charset=utf-8"), Some("text/plain"), Some("application/x-www-form-urlencoded")]
     {
-        let mut call = world.post("/v1/jobs").key(&key).body("{\"video_url\":\"https://example.com/a.mp4\"}");
+        let mut call = world.post("/v1/jobs").key(&key).body("{\"video_url\":\"https://169.254.169.254/\"}");
         if let Some(content_type) = content_type {
             call = call.header("Content-Type", content_type);
         }
         let reply = call.send().await;
-        assert_eq!(reply.reason(), Some("unsupported_source"), "{}", reply.text);
+        assert_eq!((reply.reason(), reply.param()), (Some("url_not_allowed"), Some("video_url")), "{}", reply.text);
     }
     let twice = world.post("/v1/jobs").key(&key).header("Content-Type", "application/json");
     let twice = twice.header("Content-Type", "multipart/form-data").body("{\"video_url\":\"u\"}");

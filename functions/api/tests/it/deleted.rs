@@ -17,8 +17,7 @@ async fn a_deleted_job_is_unknown_everywhere_and_its_media_are_gone() {
     let job = world.job(&key).await;
     world.complete(&job, b"output").await;
     let before = world.store.job(&job).await.unwrap().unwrap();
-    let (output, rotoless_core::record::Source::Upload { key: upload, .. }) =
-        (before.output.unwrap().key, before.source);
+    let (output, upload) = (before.output.unwrap().key, before.source.upload().unwrap().1.to_owned());
     assert!(
         world.objects.head(&output).await.unwrap().is_some() && world.objects.head(&upload).await.unwrap().is_some()
     );

@@ -8,9 +8,12 @@ use jiff::Timestamp;
 use rotoless_api::{ApiState, Ports};
 use rotoless_contract::{Attempt, ClientId, JobId, MilliCredits, UploadId};
 use rotoless_core::ledger::Balance;
-use rotoless_core::ports::{Accounts, Change, CommitError, Entry, JobPage, Jobs, Keys, ListQuery, StoreError};
+use rotoless_core::ports::{
+    Accounts, Change, CommitError, Entry, JobPage, Jobs, Keys, ListQuery, Signings, StoreError,
+};
 use rotoless_core::rate::{Bucket, Meter, PerMinute};
 use rotoless_core::record::{AttemptRecord, JobRecord, KeyRecord};
+use rotoless_core::signing::Signing;
 
 use crate::world::World;
 
@@ -27,7 +30,13 @@ pub(crate) enum Fault {
 /// The same service over a store with this fault.
 pub(crate) fn over(fault: Fault, world: &World) -> Router {
     let store = Arc::new(Faulty(fault));
-    let ports = Ports { jobs: store.clone(), keys: store.clone(), accounts: store, ..world.ports.clone() };
+    let ports = Ports {
+        jobs: store.clone(),
+        keys: store.clone(),
+        accounts: store.clone(),
+        signings: store,
+        ..world.ports.clone()
+    };
     rotoless_api::router(ApiState::new(ports, world.host.clone()))
 }
 
@@ -82,6 +91,16 @@ impl Accounts for Faulty {
         _: Option<&str>,
         _: Timestamp,
     ) -> Result<(), CommitError> {
+        self.does_not_commit().await
+    }
+}
+
+#[async_trait]
+impl Signings for Faulty {
+    async fn signing(&self, _: &ClientId) -> Result<Signing, StoreError> {
+        self.fails().await
+    }
+    async fn commit_signing(&self, _: &ClientId, _: &Signing) -> Result<(), CommitError> {
         self.does_not_commit().await
     }
 }

@@ -114,18 +114,24 @@ impl Stage {
     }
 
     fn bad_query(&self, operation: &Operation) -> Call<'_> {
-        let path = format!("{}?limit=0&days=0", operation.path(&["job_x", "evt_x"]));
-        self.world.call(operation.method.parse().unwrap(), &path).key(&self.key)
+        let path = format!("{}?limit=0&days=0&client_id=", operation.path(&["job_x", "evt_x"]));
+        self.world.call(operation.method.parse().unwrap(), &path).key(&self.key).admin()
     }
 
     async fn with_fault(&self, operation: &Operation, fault: Fault) -> crate::world::Reply {
         let router = over(fault, &self.world);
         let body = match operation.id.as_str() {
             "createKey" | "grantCredits" => json!({"client_id": "acme", "credits": 1}),
+            "stageWebhookSecret" | "promoteWebhookSecret" | "discardWebhookSecret" => json!({"client_id": "acme"}),
             "disableKey" | "enableKey" => json!({"key_fingerprint": "0".repeat(32)}),
             _ => json!({"video_url": self.video_url}),
         };
-        self.call(operation).json(&body).of(&router).send().await
+        let call = match operation.id.as_str() {
+            // Only a query that can be read comes as far as the store.
+            "getWebhookSecrets" => self.world.get("/v1/admin/webhook-secrets?client_id=acme").admin(),
+            _ => self.call(operation).json(&body),
+        };
+        call.of(&router).send().await
     }
 
     async fn without_credits(&self, operation: &Operation) -> crate::world::Reply {
@@ -147,6 +153,9 @@ impl Stage {
                 let job = self.job().await;
                 self.world.complete(&job, b"output").await;
                 self.about(operation, &job).send().await
+            }
+            "promoteWebhookSecret" | "discardWebhookSecret" => {
+                self.call(operation).json(&json!({"client_id": "nobody"})).send().await
             }
             other => panic!("{other} documents a conflict: say here how it is provoked"),
         }

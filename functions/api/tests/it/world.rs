@@ -75,7 +75,7 @@ impl World {
         let clients = AwsClients::metered(&settings, &meter).await;
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
-        let mut ports = adapters.ports();
+        let mut ports = adapters.ports(rotoless_egress::Policy::default());
         let mut host = Host {
             policy: Arc::new(Policy::default()),
             public_base: BASE.to_owned(),

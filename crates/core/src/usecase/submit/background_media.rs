@@ -1,4 +1,5 @@
-//! The picture or video of a background: one of the client's own uploads, and of the right kind.
+//! The picture or video of a background: one of the client's own uploads, and of the right kind; or somebody else's URL,
+//! of which the worker finds out.
 //!
 //! Does not own: whether it decodes; the worker finds that. Invariant: what a job will ask of its worker exists, and
 //! is within the limits, when the job is accepted.
@@ -55,8 +56,8 @@ impl Submit {
     ) -> Result<Source, SubmitError> {
         let invalid = |message: String, reason| InvalidRequest::field(param, message).with_reason(reason);
         let Some(upload_id) = own_upload(url) else {
-            let message = format!("{param} must be the video_url of an upload (POST /v1/uploads)");
-            return Err(invalid(message, "unsupported_source").into());
+            self.may_be_opened(param, url)?;
+            return Ok(Source::External { url: url.to_owned() });
         };
         let key = upload_key(client, &upload_id);
         let Some(info) = self.objects.head(&key).await? else {
