@@ -4,8 +4,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use rotoless_api::LegacyApi;
 use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
+use rotoless_core::rate::Rates;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -74,6 +76,18 @@ pub(crate) struct UpArgs {
     pub(crate) admin_token: Option<String>,
     #[command(flatten)]
     pub(crate) models: ModelsDir,
+    /// Who may use the legacy routes /api/upload, /api/process, /api/status: off, keyed or open
+    #[arg(long, value_name = "WHO", env = "LEGACY_API", default_value_t = LegacyApi::Keyed)]
+    pub(crate) legacy_api: LegacyApi,
+    /// Requests of kind GET a minute and API key
+    #[arg(long, value_name = "N", default_value_t = Rates::default().reads.tokens(), value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) reads_per_minute: u32,
+    /// All other requests a minute and API key
+    #[arg(long, value_name = "N", default_value_t = Rates::default().creates.tokens(), value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) creates_per_minute: u32,
+    /// Price list as JSON [default: the published one]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pricing: Option<PathBuf>,
     /// Start no worker: jobs stay pending until one connects
     #[arg(long)]
     pub(crate) no_worker: bool,

@@ -55,10 +55,11 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
     .await?;
     let models = models_dir(&args.models);
     let admin_token = args.admin_token.clone().filter(|token| !token.is_empty()).map(SecretString::from);
-    let assembly = Assembly::new(&embedded, &secrets, &public_url, admin_token, &models, &args).await?;
+    let stop = Stop::new();
+    let closing = stop.port.clone();
+    let assembly = Assembly::new(&embedded, &secrets, &public_url, admin_token, &models, &args, closing).await?;
     first_key::ensure(&assembly, &secrets).await?;
 
-    let stop = Stop::new();
     let server = tokio::spawn(serve::serve(listener, assembly.router(embedded.s3()), stop.port.clone()));
     let loops = loops::spawn(&assembly, embedded, stop.port.clone());
     let worker = (!args.no_worker)

@@ -4,7 +4,9 @@
 
 mod architecture;
 mod aws_conformance;
+mod conformance;
 mod crashes;
+mod hostile_requests;
 mod journey;
 mod money;
 mod one_machine;

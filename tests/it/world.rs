@@ -44,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) expected_errors: &'static [&'static str],
     /// Messages nobody was there to take.
     pub(crate) messages_left: bool,
+    /// Further arguments of `rotoless up`.
+    pub(crate) args: Vec<String>,
 }
 
 /// The service and everything around it.
@@ -127,6 +129,7 @@ impl World {
         if self.options.no_worker {
             command.arg("--no-worker");
         }
+        command.args(&self.options.args);
         command.env("RUST_LOG", "info").stdin(Stdio::null());
         command
     }
@@ -148,12 +151,17 @@ impl World {
 
     /// A new client with so many credits, made by the operator.
     pub(crate) async fn client(&mut self, name: &str, credits: f64) -> Client {
+        self.client_with_secret(name, credits).await.0
+    }
+
+    /// The same, with the secret that signs the client's webhooks.
+    pub(crate) async fn client_with_secret(&mut self, name: &str, credits: f64) -> (Client, String) {
         let body = json!({"client_id": name, "credits": credits});
         let made = self.door.admin("/v1/admin/keys", &body).await.ok();
-        let key = made["api_key"].as_str().unwrap().to_owned();
-        self.secrets.push(key.clone());
-        self.secrets.push(made["webhook_secret"].as_str().unwrap().to_owned());
-        Client { door: self.door.clone(), key }
+        let text = |field: &str| made[field].as_str().unwrap().to_owned();
+        let (key, secret) = (text("api_key"), text("webhook_secret"));
+        self.secrets.extend([key.clone(), secret.clone()]);
+        (Client { door: self.door.clone(), key }, secret)
     }
 
     pub(crate) fn session(&self) -> i32 {

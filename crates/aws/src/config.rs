@@ -56,8 +56,10 @@ pub struct Names {
     pub idempotency: String,
     /// Table of webhook events.
     pub deliveries: String,
-    /// Table of rate limits.
+    /// Table of shared rate limits and workers' signs of life.
     pub limits: String,
+    /// Table of usage.
+    pub usage: String,
     /// Bucket of uploads and outputs.
     pub bucket: String,
     /// URL of the queue of work.
@@ -91,7 +93,8 @@ pub const KEYS: &[Key] = &[
     required("TABLE_JOBS", "DynamoDB table of jobs and attempts."),
     required("TABLE_IDEMPOTENCY", "DynamoDB table of idempotency records."),
     required("TABLE_DELIVERIES", "DynamoDB table of webhook events."),
-    required("TABLE_LIMITS", "DynamoDB table of rate limits."),
+    required("TABLE_LIMITS", "DynamoDB table of shared rate limits and workers' signs of life."),
+    required("TABLE_USAGE", "DynamoDB table of clients' usage."),
     required("BUCKET", "S3 bucket of uploads and outputs."),
     required("JOBS_QUEUE_URL", "URL of the SQS queue of work."),
     optional("DYNAMODB_ENDPOINT", "DynamoDB elsewhere than on AWS; only together with the two below."),
@@ -135,6 +138,7 @@ impl Settings {
                 idempotency: found.text("TABLE_IDEMPOTENCY"),
                 deliveries: found.text("TABLE_DELIVERIES"),
                 limits: found.text("TABLE_LIMITS"),
+                usage: found.text("TABLE_USAGE"),
                 bucket: found.text("BUCKET"),
                 jobs_queue_url: found.queue_url("JOBS_QUEUE_URL"),
             },

@@ -4,11 +4,13 @@
 //!
 //! | table | key | items |
 //! |---|---|---|
-//! | jobs | `job_id`, `entry` | `job`, `attempt#00001` …; index `by-client` (`client_id`, `created_key`), sparse index `by-due` (`due_shard`, `due_at` in ms) |
-//! | accounts | `client_id`, `entry` | `balance`, `ledger#{row id}` |
+//! | jobs | `job_id`, `entry` | `job`, `attempt#00001` …; index `by-client` (`client_id`, `created_key`), sparse index `by-due` (`due_shard`: `0`, or `pending` for jobs that wait for a worker; `due_at` in ms) |
+//! | accounts | `client_id`, `entry` | `balance`, `ledger#{row id}`, `signing` |
 //! | deliveries | `job_id`, `delivery_id` | webhook events; sparse index `by-due`; `expires_at` in s |
 //! | idempotency | `scope` | promises; `expires_at` in s, `ends_ms` in ms |
-//! | keys | `key_fingerprint` | API keys |
+//! | keys | `key_fingerprint` | API keys, each with its token buckets and its count of calls |
+//! | usage | `client_id`, `entry` | `day#2026-11-22`, `call#{time}#{request}`; `expires_at` in s |
+//! | limits | `bucket` | the bucket of callers without a key; workers' last sign of life |
 //!
 //! A record is one JSON text, `doc`, beside the attributes that keys, indexes and conditions need. JSON and not a
 //! map, because client data comes with it (`metadata`) and DynamoDB's numbers refuse what JSON allows (1e300).
@@ -17,9 +19,11 @@
 //! with a new ledger row; every item that a transaction puts carries its `commit_id`.
 
 mod accounts;
+mod buckets;
 mod codec;
 mod commit;
 mod deliveries;
+mod fleet;
 #[cfg(test)]
 mod golden;
 mod jobs;
@@ -27,7 +31,9 @@ mod keys;
 mod list;
 mod money;
 mod promises;
+mod signings;
 mod transaction;
+mod usage;
 
 pub use accounts::LedgerRow;
 
@@ -54,19 +60,23 @@ pub struct Store {
     /// one writes one by one) each wait there longer than their time-out, are given up and sent again while the
     /// first is still in line, and none ever ends: measured. A Lambda sandbox never has more than one.
     in_flight: Arc<Semaphore>,
+    /// What this process knows of token buckets.
+    known: buckets::Known,
 }
 
 /// Transactions of one process on their way at once: a store that needs 180 ms for each still answers in time.
 const IN_FLIGHT: usize = 16;
 
-/// The only shard of the indexes by due time: a thousand changes a second are far away.
+/// The shard of the indexes by due time: a thousand changes a second are far away.
 const DUE_SHARD: &str = "0";
+/// The shard of jobs that wait for a worker: in the order of their due times they are, nearly, the queue.
+const PENDING_SHARD: &str = "pending";
 
 impl Store {
     /// The tables of these names. `client` must not retry by itself.
     #[must_use]
     pub fn new(client: Client, names: Names) -> Self {
-        Self { client, names, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)) }
+        Self { client, names, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)), known: buckets::Known::default() }
     }
 
     /// One item, as last committed.
@@ -79,7 +89,7 @@ impl Store {
     }
 
     /// Keys of up to `limit` items whose `due_at` is not after `now_ms`, earliest first.
-    async fn due_keys(&self, table: &str, now_ms: i64, limit: u32) -> Result<Vec<Item>, StoreError> {
+    async fn due_keys(&self, table: &str, shard: &str, now_ms: i64, limit: u32) -> Result<Vec<Item>, StoreError> {
         let limit = i32::try_from(limit).unwrap_or(i32::MAX);
         if limit == 0 {
             return Ok(Vec::new());
@@ -92,7 +102,7 @@ impl Store {
                 .table_name(table)
                 .index_name("by-due")
                 .key_condition_expression("due_shard = :shard AND due_at <= :now")
-                .expression_attribute_values(":shard", codec::s(DUE_SHARD))
+                .expression_attribute_values(":shard", codec::s(shard))
                 .expression_attribute_values(":now", codec::n(now_ms))
                 .limit(limit);
             query.send().await.map(|reply| reply.items.unwrap_or_default()).map_err(|e| classify(e, Effect::None))

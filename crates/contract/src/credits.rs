@@ -96,7 +96,8 @@ impl<'de> Deserialize<'de> for Credits {
         if !(0.0..=9_007_199_254_740_992.0).contains(&milli) {
             return Err(D::Error::custom("credits must be between 0 and 9007199254740"));
         }
-        if (credits * 1000.0 - milli).abs() > 1e-6 * milli.max(1.0) {
+        // What arithmetic with decimals leaves behind is forgiven, and no more.
+        if (credits - milli / 1000.0).abs() > 4.0 * f64::EPSILON * credits {
             return Err(D::Error::custom("credits have at most three decimals"));
         }
         Ok(Self(MilliCredits(milli as u64)))
@@ -114,7 +115,8 @@ mod tests {
             assert_eq!(serde_json::from_str::<Credits>(wire).unwrap(), Credits(MilliCredits(milli)));
             assert_eq!(MilliCredits(milli).to_string(), wire);
         }
-        for bad in ["-1", "0.0001", "1e300", "\"5\"", "null"] {
+        assert_eq!(serde_json::from_str::<Credits>("0.30000000000000004").unwrap(), Credits(MilliCredits(300)));
+        for bad in ["-1", "0.0001", "2.5e-42", "1.0000001", "456006150.38194317", "1e300", "\"5\"", "null"] {
             assert!(serde_json::from_str::<Credits>(bad).is_err(), "{bad}");
         }
     }

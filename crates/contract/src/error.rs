@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Why a request failed. Part of the public contract: few, stable, snake_case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// 400: bad payload or bad file.
@@ -65,6 +66,7 @@ impl ErrorCode {
 
 /// The body of every answer with a status of 400 or more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorEnvelope {
     /// Always an object: clients call `.get()` on it.
     pub error: ErrorBody,
@@ -72,6 +74,7 @@ pub struct ErrorEnvelope {
 
 /// What went wrong, for the caller. `message` never carries internals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// Stable code.
     pub code: ErrorCode,
@@ -81,14 +84,18 @@ pub struct ErrorBody {
     pub request_id: String,
     /// A narrower, stable reason: `invalid_file_type`, `file_too_large`, `leased`, …
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub reason: Option<String>,
     /// The request field at fault.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub param: Option<String>,
     /// Whether the same request may succeed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub retryable: Option<bool>,
     /// Seconds after which to try again, as in `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub retry_after_seconds: Option<u32>,
 }

@@ -69,6 +69,7 @@ named! {
 
 /// A job in the public API and in webhooks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Job {
     /// The job's id.
     pub id: JobId,
@@ -77,8 +78,10 @@ pub struct Job {
     /// Where it is.
     pub status: JobStatus,
     /// 0..100, never falling within a run.
+    #[cfg_attr(feature = "openapi", schema(maximum = 100))]
     pub progress: u8,
     /// Presigned link, made anew on each read; null until completed.
+    #[cfg_attr(feature = "openapi", schema(format = "uri"))]
     pub output_url: Option<String>,
     /// A sentence when failed, null otherwise.
     pub error: Option<String>,
@@ -143,6 +146,7 @@ pub struct Job {
 
 /// The output in the public job: what was verified, and until when it is kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct JobOutput {
     /// What verification found.
     #[serde(flatten)]

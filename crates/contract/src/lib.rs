@@ -15,7 +15,10 @@ pub mod ids;
 pub mod job;
 pub mod manifest;
 pub mod media;
+mod number;
 pub mod queue;
+#[cfg(feature = "openapi")]
+pub(crate) mod schema;
 pub mod signature;
 pub mod spec;
 pub mod webhook;

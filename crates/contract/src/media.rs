@@ -6,6 +6,7 @@ use crate::spec::OutputFormat;
 
 /// The source as the worker's probe measured it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct InputInfo {
     /// Width in px after rotation, square pixels.
     pub width: u32,
@@ -23,12 +24,14 @@ pub struct InputInfo {
 
 /// The output as its own verification found it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OutputInfo {
     /// Container and codecs.
     pub format: OutputFormat,
     /// Size of the file.
     pub size_bytes: u64,
     /// SHA-256 of the file, lower-case hex.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^[0-9a-f]{64}$"))]
     pub sha256: String,
     /// Width in px.
     pub width: u32,
@@ -48,9 +51,11 @@ pub struct OutputInfo {
 
 /// How sure the engine is of its matte, without a reference.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Quality {
     /// Mean absolute change of alpha between frames that the picture's own change does not explain, 0..1.
     pub flicker: f64,
     /// Numbers of frames (from 0) whose matte is doubtful, at most 100 of them.
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
     pub low_confidence_frames: Vec<u64>,
 }

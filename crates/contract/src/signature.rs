@@ -86,10 +86,16 @@ pub fn report_secret(master: &SecretString, job: &JobId, attempt: Attempt) -> Se
     SecretString::from(derive(master, &format!("rotoless/report/v1/{job}/{attempt}")))
 }
 
-/// The secret that signs one client's webhooks: `whsec_` and HKDF-SHA256(master, client) in hex.
+/// The secret that signs one client's webhooks: `whsec_` and HKDF-SHA256(master, client ‖ generation) in hex.
+/// Generation 0 is that of a client whose secret was never rotated.
 #[must_use]
-pub fn webhook_secret(master: &SecretString, client: &ClientId) -> SecretString {
-    SecretString::from(format!("whsec_{}", derive(master, &format!("rotoless/webhook/v1/{client}"))))
+pub fn webhook_secret(master: &SecretString, client: &ClientId, generation: u32) -> SecretString {
+    let info = match generation {
+        0 => format!("rotoless/webhook/v1/{client}"),
+        // A client id has no `/`.
+        later => format!("rotoless/webhook/v1/{client}/{later}"),
+    };
+    SecretString::from(format!("whsec_{}", derive(master, &info)))
 }
 
 fn derive(master: &SecretString, info: &str) -> String {

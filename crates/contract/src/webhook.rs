@@ -23,6 +23,7 @@ named! {
 
 /// The body of a webhook. Order is not promised: `sequence` and the job's own state tell.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WebhookEvent {
     /// What happened.
     pub event: EventKind,

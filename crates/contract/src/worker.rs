@@ -238,7 +238,7 @@ named! {
 }
 
 named! {
-    /// Why a job failed (not why a request failed: that is [`crate::ErrorCode`]).
+    /// Why a job failed. Why a request failed is another question: `error.code` of its answer.
     FailureReason {
         /// Not a video, damaged, or no video stream.
         InvalidMedia = "invalid_media",

@@ -29,7 +29,16 @@ fn checksum(random: &str) -> String {
 #[must_use]
 pub fn record(key: &SecretString, client_id: ClientId, note: Option<String>, now: Timestamp) -> KeyRecord {
     let key_hash = sha256_hex(key.expose_secret().as_bytes());
-    KeyRecord { key_fingerprint: fingerprint(&key_hash), key_hash, client_id, note, enabled: true, created_at: now }
+    KeyRecord {
+        key_fingerprint: fingerprint(&key_hash),
+        key_hash,
+        client_id,
+        note,
+        enabled: true,
+        created_at: now,
+        last_used_at: None,
+        calls: 0,
+    }
 }
 
 /// The fingerprint of a presented key, or `None` where the text cannot be a key: no look-up is owed to it.

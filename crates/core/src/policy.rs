@@ -1,45 +1,13 @@
 //! What the operator decides: prices, limits, times.
 
+mod pricing;
+
 use jiff::SignedDuration;
+use rotoless_contract::MilliCredits;
 use rotoless_contract::worker::MediaLimits;
-use rotoless_contract::{MilliCredits, Model};
 
-/// A price list. Jobs keep the version and the rate they were started under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pricing {
-    /// Names the list.
-    pub version: String,
-    original: MilliCredits,
-    light: MilliCredits,
-    pro: MilliCredits,
-    human: MilliCredits,
-}
-
-impl Default for Pricing {
-    /// The published list: http-contract.md §4.
-    fn default() -> Self {
-        Self {
-            version: "2026-11-01".to_owned(),
-            original: MilliCredits(1000),
-            light: MilliCredits(750),
-            pro: MilliCredits(3000),
-            human: MilliCredits(750),
-        }
-    }
-}
-
-impl Pricing {
-    /// Milli-credits for one second of output.
-    #[must_use]
-    pub const fn per_second(&self, model: Model) -> MilliCredits {
-        match model {
-            Model::Original => self.original,
-            Model::Light => self.light,
-            Model::Pro => self.pro,
-            Model::Human => self.human,
-        }
-    }
-}
+pub use self::pricing::{InvalidPricing, Pricing};
+use crate::rate::Rates;
 
 /// A duration rounded up to whole seconds; the least that is billed is one.
 #[must_use]
@@ -76,6 +44,8 @@ pub struct Policy {
     pub idempotency_life: SignedDuration,
     /// Whether webhooks and sources may use plain http.
     pub allow_http: bool,
+    /// Requests a minute and key.
+    pub rates: Rates,
 }
 
 impl Default for Policy {
@@ -91,6 +61,7 @@ impl Default for Policy {
             link_life: SignedDuration::from_hours(1),
             idempotency_life: SignedDuration::from_hours(24),
             allow_http: false,
+            rates: Rates::default(),
         }
     }
 }

@@ -1,21 +1,26 @@
 //! What the use cases need of the world. A function's ports are its rights: keep them narrow.
 
+mod listing;
+mod objects;
+
 use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use jiff::Timestamp;
-use rotoless_contract::job::JobStatus;
+use jiff::civil::Date;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::{ClientId, JobId};
-use serde::{Deserialize, Serialize};
+use rotoless_contract::{ClientId, JobId, UploadId};
 
-use crate::header::{Header, HeaderError};
+pub use self::listing::{InvalidCursor, JobPage, ListCursor, ListQuery};
+pub use self::objects::{
+    ObjectInfo, Objects, PresignedPut, PresignedUrl, PutTerms, SourceProbe, SourceProbeError, UploadError, UploadSink,
+};
 use crate::ledger::{Balance, Cause, Movement};
+use crate::rate::{Bucket, Meter, PerMinute};
 use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
+use crate::signing::Signing;
+use crate::usage::{CallRecord, DayUsage, Tally};
 
 /// A dependency failed. Classified by the adapter; nobody reads its text to decide.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +113,10 @@ pub struct Change {
     pub delivery: Option<DeliveryRecord>,
     /// The promise that it keeps; must not exist yet, or have ended.
     pub idempotency: Option<IdempotencyRecord>,
+    /// What it adds to the client's counters of the day.
+    pub tally: Tally,
+    /// The request that asked for it, where that is kept as a usage event.
+    pub call: Option<CallRecord>,
 }
 
 impl fmt::Debug for JobRecord {
@@ -120,69 +129,6 @@ impl fmt::Debug for JobRecord {
     }
 }
 
-/// Which of a client's jobs.
-#[derive(Debug, Clone)]
-pub struct ListQuery {
-    /// Whose.
-    pub client: ClientId,
-    /// Only in one of these states; all when empty.
-    pub statuses: Vec<JobStatus>,
-    /// At most this many.
-    pub limit: u32,
-    /// Skip this many.
-    pub offset: u32,
-    /// Go on after this place.
-    pub cursor: Option<ListCursor>,
-}
-
-/// A place in a client's list of jobs: just after the job that was shown last. On the wire 48 hex digits,
-/// opaque to clients. It names no client: used with another's list it is a place in time and nothing more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListCursor {
-    /// When the job shown last was created, in Unix milliseconds.
-    pub created_ms: i64,
-    /// The job shown last.
-    pub job: JobId,
-}
-
-/// The text is no cursor of ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor of this list")]
-pub struct InvalidCursor;
-
-impl fmt::Display for ListCursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.job.as_str().strip_prefix("job_").unwrap_or_default();
-        write!(f, "{:016x}{digits}", self.created_ms)
-    }
-}
-
-impl FromStr for ListCursor {
-    type Err = InvalidCursor;
-
-    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let bytes: [u8; 24] = hex::decode(text).ok().and_then(|b| b.try_into().ok()).ok_or(InvalidCursor)?;
-        let (mut time, mut id) = ([0; 8], [0; 16]);
-        time.copy_from_slice(&bytes[..8]);
-        id.copy_from_slice(&bytes[8..]);
-        let created_ms = i64::from_be_bytes(time);
-        // Only times that exist, so that whoever looks it up need not refuse it.
-        Timestamp::from_millisecond(created_ms).map_err(|_| InvalidCursor)?;
-        Ok(Self { created_ms, job: JobId::from_random(id) })
-    }
-}
-
-/// Some of a client's jobs, newest first.
-#[derive(Debug, Clone)]
-pub struct JobPage {
-    /// The jobs.
-    pub items: Vec<JobRecord>,
-    /// How many match in all.
-    pub total: u64,
-    /// Where to go on, if there are more.
-    pub next_cursor: Option<ListCursor>,
-}
-
 /// Jobs: the truth of what is owed.
 #[async_trait]
 pub trait Jobs: Send + Sync {
@@ -192,6 +138,17 @@ pub trait Jobs: Send + Sync {
     async fn commit(&self, change: Change) -> Result<(), CommitError>;
     /// Some of a client's jobs. May lag behind commits.
     async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError>;
+    /// The first `limit` jobs that wait for a worker, about in the order in which they came. May lag behind commits.
+    async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError>;
+    /// Whether a job of the client other than `except`, created since then and not ended, is made from this upload.
+    /// Says yes where that cannot be told at a bounded price. May lag behind commits.
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError>;
     /// Jobs whose `due_at` is not after `now`, earliest first. May lag behind commits.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError>;
     /// One attempt of a job.
@@ -221,9 +178,42 @@ pub trait Accounts: Send + Sync {
     ) -> Result<(), CommitError>;
 }
 
+/// What came of presenting a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// No key that opens anything.
+    Unknown,
+    /// The key opens, but its bucket is empty.
+    Limited(Meter),
+    /// The key opens.
+    Admitted {
+        /// Whose key it is.
+        client: ClientId,
+        /// Its bucket after the token was taken.
+        meter: Meter,
+    },
+}
+
 /// API keys.
 #[async_trait]
 pub trait Keys: Send + Sync {
+    /// Who presents the key with this fingerprint and hash, for one token of a bucket of his: identity, rate limit
+    /// and the key's count of calls in one conditional write, whatever comes of it.
+    async fn enter(
+        &self,
+        fingerprint: &str,
+        hash: &str,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Entry, StoreError>;
+    /// A token of a bucket that callers without a key share; the bucket as `Err` where it has none.
+    async fn enter_open(
+        &self,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Result<Meter, Meter>, StoreError>;
     /// The key with this fingerprint.
     async fn key(&self, fingerprint: &str) -> Result<Option<KeyRecord>, StoreError>;
     /// Adds a key.
@@ -232,6 +222,38 @@ pub trait Keys: Send + Sync {
     async fn set_enabled(&self, fingerprint: &str, enabled: bool) -> Result<bool, StoreError>;
     /// All keys, oldest first.
     async fn list(&self) -> Result<Vec<KeyRecord>, StoreError>;
+}
+
+/// Which generations of clients' webhook secrets are in use.
+#[async_trait]
+pub trait Signings: Send + Sync {
+    /// The client's (a consistent read); the default for one who never rotated.
+    async fn signing(&self, client: &ClientId) -> Result<Signing, StoreError>;
+    /// Changes them, on condition of the version before.
+    ///
+    /// # Errors
+    /// [`CommitError::Stale`] when another change was first.
+    async fn commit_signing(&self, client: &ClientId, signing: &Signing) -> Result<(), CommitError>;
+}
+
+/// What clients used.
+#[async_trait]
+pub trait Usage: Send + Sync {
+    /// Keeps a request, and counts it on its day.
+    async fn record_call(&self, client: &ClientId, call: &CallRecord) -> Result<(), StoreError>;
+    /// The counters of the days from `first` to `last`, oldest first; days without use are left out.
+    async fn days(&self, client: &ClientId, first: Date, last: Date) -> Result<Vec<DayUsage>, StoreError>;
+    /// The newest requests, newest first.
+    async fn calls(&self, client: &ClientId, limit: u32) -> Result<Vec<CallRecord>, StoreError>;
+}
+
+/// Signs of life of workers.
+#[async_trait]
+pub trait Fleet: Send + Sync {
+    /// A worker was heard of.
+    async fn seen(&self, now: Timestamp) -> Result<(), StoreError>;
+    /// When one was heard of last.
+    async fn last_seen(&self) -> Result<Option<Timestamp>, StoreError>;
 }
 
 /// Promises made to clients who retry.
@@ -256,107 +278,10 @@ pub trait Deliveries: Send + Sync {
         job: &JobId,
         id: &rotoless_contract::DeliveryId,
     ) -> Result<Option<DeliveryRecord>, StoreError>;
+    /// All events of a job, oldest first.
+    async fn deliveries_of(&self, job: &JobId) -> Result<Vec<DeliveryRecord>, StoreError>;
     /// Changes an event alone, on condition of its version (`record.version - 1`): leases it for a try.
     async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError>;
-}
-
-/// What is known of an object without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// Bytes.
-    pub size_bytes: u64,
-    /// Media type as stored.
-    pub content_type: Option<String>,
-}
-
-/// A link that carries its own right. `Debug` hides it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PresignedUrl(pub String);
-
-impl fmt::Debug for PresignedUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PresignedUrl")
-    }
-}
-
-/// A presigned PUT: the link, and headers that must be sent as they are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresignedPut {
-    /// The link.
-    pub url: PresignedUrl,
-    /// Signed headers, lower-case names.
-    pub headers: Vec<(String, String)>,
-}
-
-/// What a presigned PUT is bound to.
-#[derive(Debug, Clone, Default)]
-pub struct PutTerms {
-    /// Signed `Content-Type`.
-    pub content_type: Option<String>,
-    /// Signed `Content-Length`.
-    pub size_bytes: Option<u64>,
-    /// Signed `If-None-Match: *`: only where nothing is yet.
-    pub only_if_absent: bool,
-}
-
-/// The object store, as far as the control plane needs it.
-#[async_trait]
-pub trait Objects: Send + Sync {
-    /// Size and type, or `None` where there is nothing.
-    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>, StoreError>;
-    /// Bytes `start..start+len` (fewer at the end), or `None` where there is nothing.
-    async fn read(&self, key: &str, start: u64, len: u64) -> Result<Option<Bytes>, StoreError>;
-    /// A link to read an object; `filename` is what a browser saves it as.
-    async fn presign_get(&self, key: &str, life: Duration, filename: Option<&str>) -> Result<PresignedUrl, StoreError>;
-    /// A link to write an object.
-    async fn presign_put(&self, key: &str, life: Duration, terms: &PutTerms) -> Result<PresignedPut, StoreError>;
-    /// Removes everything under a prefix; returns how many objects.
-    async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError>;
-}
-
-/// Why an upload through the service left nothing behind.
-#[derive(Debug, thiserror::Error)]
-pub enum UploadError {
-    /// The body is longer than allowed.
-    #[error("the body is too large")]
-    TooLarge,
-    /// The body broke off, or nothing came for too long.
-    #[error("the body could not be read")]
-    Body(#[source] AdapterError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// Takes an upload that comes through the service, in constant memory.
-#[async_trait]
-pub trait UploadSink: Send + Sync {
-    /// Stores the whole body under `key` and returns its size in bytes. The object exists only on `Ok`.
-    async fn store(
-        &self,
-        key: &str,
-        content_type: &str,
-        body: BoxStream<'_, Result<Bytes, AdapterError>>,
-        max_bytes: u64,
-    ) -> Result<u64, UploadError>;
-}
-
-/// Why the early probe gave no header.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceProbeError {
-    /// The bytes are not an acceptable video.
-    #[error(transparent)]
-    Header(#[from] HeaderError),
-    /// The store failed, or the probe took too long.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The early probe: the header of an upload, by a few ranged reads.
-#[async_trait]
-pub trait SourceProbe: Send + Sync {
-    /// The header of the object `key` of `size_bytes` bytes.
-    async fn read_header(&self, key: &str, size_bytes: u64) -> Result<Header, SourceProbeError>;
 }
 
 /// Sends one webhook. The only port that talks to strangers.
@@ -421,22 +346,5 @@ pub trait Entropy: Send + Sync {
         let mut id = [0; 16];
         id.copy_from_slice(&self.bits()[..16]);
         id
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_survives_the_wire_and_a_foreign_text_is_refused() {
-        let cursor = ListCursor { created_ms: 1_795_000_000_123, job: JobId::from_random([7; 16]) };
-        let text = cursor.to_string();
-        assert_eq!(text.len(), 48);
-        assert_eq!(text.parse(), Ok(cursor));
-        let no_such_time = format!("{}{}", "7f".repeat(8), "07".repeat(16));
-        for bad in ["", "a", "cursor", &text[..47], &format!("{text}00"), &"zz".repeat(24), &no_such_time] {
-            assert_eq!(bad.parse::<ListCursor>(), Err(InvalidCursor), "{bad}");
-        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use rotoless_contract::api::JobRequest;
+use rotoless_contract::api::{DeliveryAttempt, JobRequest, TrailEntry};
 use rotoless_contract::job::EventState;
 use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
 use rotoless_contract::webhook::EventKind;
@@ -81,6 +81,29 @@ pub struct JobRecord {
     pub last_report: Option<AnsweredReport>,
     /// When the sweep must look at the job; none once it has ended.
     pub due_at: Option<Timestamp>,
+    /// Its changes of state, oldest first.
+    #[serde(default)]
+    pub trail: Vec<TrailEntry>,
+    /// Set once its client has deleted it: from then on nobody is shown it.
+    #[serde(default)]
+    pub deletion: Option<Deletion>,
+}
+
+/// A job that its client has deleted: what is left is what the ledger refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// When.
+    pub at: Timestamp,
+    /// Its media were removed. A worker that had a link may have written since.
+    pub media_removed: bool,
+}
+
+impl JobRecord {
+    /// Whether this client may know of it.
+    #[must_use]
+    pub fn is_shown_to(&self, client: &ClientId) -> bool {
+        self.client == *client && self.deletion.is_none()
+    }
 }
 
 /// A claim token in the store. Not shown by `Debug`.
@@ -175,6 +198,9 @@ pub struct DeliveryRecord {
     pub due_at: Option<Timestamp>,
     /// What the last try met, for the client: `status 500`, `timeout`, …
     pub last_result: Option<String>,
+    /// The newest tries, oldest first.
+    #[serde(default)]
+    pub attempts: Vec<DeliveryAttempt>,
     /// Grows by one with every commit.
     pub version: u64,
 }
@@ -194,6 +220,10 @@ pub struct KeyRecord {
     pub enabled: bool,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it last opened something.
+    pub last_used_at: Option<Timestamp>,
+    /// Requests that it opened.
+    pub calls: u64,
 }
 
 /// A client's promise-bound request.

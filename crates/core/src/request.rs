@@ -147,13 +147,13 @@ fn named<T: std::str::FromStr<Err = rotoless_contract::spec::UnknownName>>(
 }
 
 fn prompt(text: Option<&str>, model: Model, warnings: &mut Vec<String>) -> Result<Option<String>, InvalidRequest> {
-    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
-    if text.chars().count() > MAX_PROMPT {
+    if text.is_some_and(|text| text.chars().count() > MAX_PROMPT) {
         return Err(InvalidRequest::field(
             "text_prompt",
             format!("text_prompt is longer than {MAX_PROMPT} characters"),
         ));
     }
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
     match model {
         Model::Pro => Ok(Some(text.to_owned())),
         Model::Original | Model::Light | Model::Human => {
@@ -177,7 +177,7 @@ fn composition(request: &CompositionRequest) -> Result<Composition, InvalidReque
         return Err(invalid("composition.foreground.scale must be between 0.01 and 16"));
     }
     let offset = foreground.offset.unwrap_or_default();
-    if offset.x.abs() > 8192 || offset.y.abs() > 8192 {
+    if offset.x.unsigned_abs() > 8192 || offset.y.unsigned_abs() > 8192 {
         return Err(invalid("composition.foreground.offset must be between -8192 and 8192"));
     }
     let (width, height) = (request.canvas.width, request.canvas.height);
@@ -296,11 +296,20 @@ mod tests {
             (json!({"model": "pro", "text_prompt": long}), "text_prompt"),
             (json!({"bg_type": "image"}), "bg_image_url"),
             (json!({"bg_type": "plaid"}), "bg_type"),
+            // Also where it is not used.
+            (json!({"bg_type": "plaid", "background": {"type": "blur"}}), "bg_type"),
+            (json!({"bg_type": "green", "bg_color": "green"}), "bg_color"),
+            (json!({"background": {"type": "blur", "video_url": "x".repeat(2049)}}), "background.video_url"),
+            (json!({"text_prompt": " ".repeat(501)}), "text_prompt"),
             (json!({"webhook_url": "http://example.com/"}), "webhook_url"),
             (json!({"webhook_url": "https://u:p@example.com/"}), "webhook_url"),
             (json!({"metadata": {"a": "x".repeat(4096)}}), "metadata"),
             (json!({"metadata": {"a": [[[[[[[[1]]]]]]]]}}), "metadata"),
             (json!({"composition": {"canvas": {"width": 15, "height": 16}}}), "composition"),
+            (
+                json!({"composition": {"canvas": {"width": 16, "height": 16}, "foreground": {"offset": {"x": i32::MIN}}}}),
+                "composition",
+            ),
         ] {
             assert_eq!(order(body).unwrap_err().param, Some(param));
         }

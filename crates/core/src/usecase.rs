@@ -6,15 +6,21 @@ mod attempt;
 mod cancel;
 mod change;
 mod claim;
+mod delete;
 mod deliver;
+mod estimate;
 mod finished;
+mod replay;
 mod submit;
 mod sweep;
 
 pub use attempt::AttemptCalls;
 pub use cancel::{Cancel, CancelError};
 pub use claim::Claims;
+pub use delete::{Delete, DeleteError};
 pub use deliver::{Deliver, Delivered};
+pub use estimate::Estimate;
+pub use replay::{Replay, ReplayError};
 pub use submit::{Created, IdempotencyKey, Submit, SubmitError};
 pub use sweep::{Sweep, Swept};
 

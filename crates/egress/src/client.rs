@@ -210,8 +210,13 @@ impl Egress {
         Ok(Answer { status, retry_after })
     }
 
+    /// How long a whole exchange may take.
+    pub(crate) const fn patience(&self) -> Duration {
+        self.limits.exchange
+    }
+
     /// A client for one exchange with one target.
-    fn client(&self, target: Target) -> Result<reqwest::Client, EgressError> {
+    pub(crate) fn client(&self, target: Target) -> Result<reqwest::Client, EgressError> {
         reqwest::Client::builder()
             .tls_backend_preconfigured(self.tls.clone())
             .dns_resolver(Judging { policy: self.policy.clone(), target, resolver: self.resolver.clone() })
@@ -274,7 +279,7 @@ fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, EgressError> {
 }
 
 /// Finds the typed cause in the chain of a failed exchange.
-fn classify(err: reqwest::Error) -> EgressError {
+pub(crate) fn classify(err: reqwest::Error) -> EgressError {
     let err = err.without_url();
     let mut cause: Option<&(dyn StdError + 'static)> = Some(&err);
     while let Some(at) = cause {

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rotoless_egress::{Answer, Egress, EgressError, Forbidden, Limits, Policy, Refused, Resolve, TlsFault};
+use rotoless_egress::{
+    Answer, Egress, EgressError, FetchError, FetchLimits, Forbidden, Limits, Policy, Refused, Resolve, TlsFault,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -361,4 +363,96 @@ async fn secure(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static
         }
     })
     .await
+}
+
+/// Bytes of a body of this length, sent like this.
+async fn send_body(mut stream: TcpStream, head: &str, chunks: usize, pause: Duration) {
+    read_head(&mut stream).await;
+    let _ = stream.write_all(head.as_bytes()).await;
+    for _ in 0..chunks {
+        if stream.write_all(&[7; 1000]).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn caps(bytes: u64) -> FetchLimits {
+    FetchLimits { bytes, total: Duration::from_secs(5), window: Duration::from_millis(200), least_bytes: 4000 }
+}
+
+async fn fetch(receiver: &Receiver, caps: FetchLimits) -> (Result<u64, FetchError>, Vec<u8>) {
+    let mut file = Vec::new();
+    let result = receiver.egress().fetch(&receiver.url(), &caps, &mut file).await;
+    (result, file)
+}
+
+#[tokio::test]
+async fn a_fetch_brings_the_whole_body_and_sends_nothing_but_the_url() {
+    let receiver = Receiver::start(|stream| {
+        send_body(stream, "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n", 9, Duration::ZERO)
+    })
+    .await;
+    let (result, file) = fetch(&receiver, caps(9000)).await;
+    assert_eq!((result.unwrap(), file), (9000, vec![7; 9000]));
+}
+
+/// G-28: by what is announced, and by what comes.
+#[tokio::test]
+async fn a_fetch_ends_at_its_byte_cap_whatever_was_announced() {
+    for head in ["HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] {
+        let receiver = Receiver::start(move |stream| send_body(stream, head, 1_000_000, Duration::ZERO)).await;
+        let (result, file) = fetch(&receiver, caps(8999)).await;
+        assert!(matches!(result, Err(FetchError::TooLarge(8999))), "{result:?}");
+        assert!(file.len() <= 8999);
+    }
+}
+
+/// G-28
+#[tokio::test]
+async fn a_fetch_from_a_dripping_sender_ends_and_one_that_is_slow_enough_does_not() {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+    let drips = Receiver::start(move |stream| send_body(stream, head, 1000, Duration::from_millis(120))).await;
+    let began = Instant::now();
+    let (result, _) = fetch(&drips, caps(1_000_000)).await;
+    assert!(matches!(result, Err(FetchError::TooSlow)), "{result:?}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+    let flows = Receiver::start(move |stream| send_body(stream, head, 40, Duration::from_millis(15))).await;
+    assert_eq!(fetch(&flows, caps(1_000_000)).await.0.unwrap(), 40_000);
+}
+
+/// TD-3, TD-4: a redirect is a status, a body cut short an error, a silent host a time-out.
+#[tokio::test]
+async fn a_fetch_follows_no_redirect_and_takes_no_half_file() {
+    let second = Receiver::answering(OK).await;
+    let redirect = format!("HTTP/1.1 302 Found\r\nlocation: {}\r\ncontent-length: 0\r\n\r\n", second.url());
+    let reply: &'static [u8] = redirect.leak().as_bytes();
+    let first = Receiver::answering(reply).await;
+    assert!(matches!(fetch(&first, caps(10)).await.0, Err(FetchError::Status(302))));
+    assert_eq!(second.connections(), 0);
+
+    let short = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n";
+    let cut = Receiver::start(move |stream| send_body(stream, short, 5, Duration::ZERO)).await;
+    let (result, _) = fetch(&cut, caps(9000)).await;
+    assert!(result.as_ref().is_err_and(FetchError::may_pass), "{result:?}");
+
+    let silent = Receiver::start(|stream| async move {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(stream);
+    })
+    .await;
+    assert!(matches!(fetch(&silent, caps(10)).await.0, Err(FetchError::Egress(EgressError::Timeout))));
+}
+
+/// G-27
+#[tokio::test]
+async fn a_fetch_dials_only_what_may_be_dialled() {
+    let receiver = Receiver::answering(OK).await;
+    let strict = egress(&[], names(&[&["127.0.0.1"]]), RootCertStore::empty());
+    for url in [receiver.url(), "http://rebinding.example/".to_owned(), "ftp://example.com/".to_owned()] {
+        let result = strict.fetch(&url, &caps(10), &mut Vec::new()).await;
+        let refused = matches!(result, Err(FetchError::Egress(EgressError::Refused(_) | EgressError::Resolved(_))));
+        assert!(refused, "{url}: {result:?}");
+    }
+    assert_eq!(receiver.connections(), 0);
 }

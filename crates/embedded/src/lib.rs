@@ -64,6 +64,8 @@ pub struct ResourceNames {
     pub idempotency_table: String,
     pub deliveries_table: String,
     pub limits_table: String,
+    /// Name of the table of usage.
+    pub usage_table: String,
     pub media_bucket: String,
     pub jobs_queue_url: String,
     pub jobs_dlq_url: String,
@@ -255,6 +257,7 @@ impl ResourceNames {
             idempotency_table: table("IdempotencyTable")?,
             deliveries_table: table("DeliveriesTable")?,
             limits_table: table("LimitsTable")?,
+            usage_table: table("UsageTable")?,
             media_bucket: only_bucket(resources)?.name.clone(),
             jobs_queue_url: queue("JobsQueue")?,
             jobs_dlq_url: queue("JobsDeadLetterQueue")?,

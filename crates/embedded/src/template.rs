@@ -192,7 +192,8 @@ mod tests {
                 "rotoless-idempotency",
                 "rotoless-jobs",
                 "rotoless-keys",
-                "rotoless-limits"
+                "rotoless-limits",
+                "rotoless-usage"
             ]
         );
         let jobs = all.queues.iter().find(|q| q.logical_id == "JobsQueue").unwrap();
@@ -213,7 +214,7 @@ mod tests {
         for durable in ["KeysTable", "AccountsTable", "JobsTable"] {
             assert_eq!(ttl(durable), None, "{durable}");
         }
-        for passing in ["IdempotencyTable", "DeliveriesTable", "LimitsTable"] {
+        for passing in ["IdempotencyTable", "DeliveriesTable", "LimitsTable", "UsageTable"] {
             assert_eq!(ttl(passing).as_deref(), Some("expires_at"), "{passing}");
         }
     }

@@ -3,14 +3,22 @@
 use std::fmt;
 
 use rotoless_aws::{Settings, config::Problem};
+use rotoless_core::policy::Pricing;
+use rotoless_core::rate::{PerMinute, Rates};
 use secrecy::SecretString;
 use url::Url;
+
+use crate::state::LegacyApi;
 
 /// Environment names this function reads beside those of `rotoless-aws`.
 pub const KEYS: &[(&str, &str)] = &[
     ("PUBLIC_BASE_URL", "URL of the service as clients reach it"),
     ("WEBHOOK_MASTER", "secret that clients' webhook secrets are derived from"),
     ("ADMIN_TOKEN", "opens /v1/admin/*; those routes do not exist without it"),
+    ("LEGACY_API", "who may use /api/upload, /api/process and /api/status: off, keyed (default) or open"),
+    ("READS_PER_MINUTE", "GET requests a minute and key, all of them at once if need be; default 1200"),
+    ("CREATES_PER_MINUTE", "other requests a minute and key; default 300"),
+    ("PRICING", "price list as JSON (docs/API.md); the published one without it"),
 ];
 
 /// Least length of a secret that an operator chose, in characters.
@@ -27,6 +35,12 @@ pub struct Config {
     pub webhook_master: SecretString,
     /// Opens `/v1/admin/*`.
     pub admin_token: Option<SecretString>,
+    /// Who may use the legacy routes.
+    pub legacy: LegacyApi,
+    /// Requests a minute and key.
+    pub rates: Rates,
+    /// The price list.
+    pub pricing: Pricing,
 }
 
 /// Everything that is wrong with the configuration, never a value.
@@ -72,10 +86,31 @@ impl Config {
         if public_base.is_none() {
             problems.push(Problem { key: "PUBLIC_BASE_URL", reason: "is not an http(s) URL" });
         }
+        let legacy = value("LEGACY_API").map_or(Ok(LegacyApi::default()), |text| text.parse()).unwrap_or_else(|_| {
+            problems.push(Problem { key: "LEGACY_API", reason: "is not off, keyed or open" });
+            LegacyApi::default()
+        });
+        let mut rate = |key: &'static str, default: PerMinute| match value(key).map(|text| text.parse()) {
+            None => default,
+            Some(Ok(tokens @ 1..)) => PerMinute::new(tokens),
+            Some(Ok(0) | Err(_)) => {
+                problems.push(Problem { key, reason: "is not a number of requests a minute, 1 or more" });
+                default
+            }
+        };
+        let rates = Rates {
+            reads: rate("READS_PER_MINUTE", Rates::default().reads),
+            creates: rate("CREATES_PER_MINUTE", Rates::default().creates),
+        };
+        let pricing = value("PRICING").map_or(Ok(Pricing::default()), |json| Pricing::from_json(&json));
+        let pricing = pricing.unwrap_or_else(|_| {
+            problems.push(Problem { key: "PRICING", reason: "is not a price list" });
+            Pricing::default()
+        });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
         match (aws, public_base, webhook_master) {
             (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => {
-                Ok(Self { aws, public_base, webhook_master, admin_token })
+                Ok(Self { aws, public_base, webhook_master, admin_token, legacy, rates, pricing })
             }
             _ => Err(Invalid(problems)),
         }
@@ -96,7 +131,7 @@ mod tests {
         let text = match name {
             "PUBLIC_BASE_URL" => "https://api.example.com/",
             "WEBHOOK_MASTER" => "0123456789abcdef",
-            "ADMIN_TOKEN" => return None,
+            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "PRICING" => return None,
             "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
             _ if name.ends_with("ENDPOINT") => return None,
             _ => "x",
@@ -116,11 +151,12 @@ mod tests {
         let wrong = |name: &str| match name {
             "ADMIN_TOKEN" => Some("short".to_owned()),
             "PUBLIC_BASE_URL" => Some("ftp://secret".to_owned()),
+            "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "PRICING" => Some("many".to_owned()),
             _ => None,
         };
         let Invalid(problems) = Config::from_lookup(wrong).unwrap_err();
-        for key in ["ADMIN_TOKEN", "PUBLIC_BASE_URL", "WEBHOOK_MASTER", "JOBS_QUEUE_URL"] {
-            assert!(problems.iter().any(|problem| problem.key == key), "{key}");
+        for (key, _) in KEYS.iter().chain(&[("JOBS_QUEUE_URL", "")]) {
+            assert!(problems.iter().any(|problem| problem.key == *key), "{key}");
         }
         let text = Invalid(problems).to_string();
         assert!(!text.contains("short\"") && !text.contains("secret;"), "{text}");

@@ -14,8 +14,9 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rotoless_contract::{ErrorBody, ErrorCode, ErrorEnvelope};
 use rotoless_core::ports::{Retry, StoreError};
+use rotoless_core::rate::Meter;
 use rotoless_core::request::InvalidRequest;
-use rotoless_core::usecase::{CancelError, SubmitError};
+use rotoless_core::usecase::{CancelError, DeleteError, ReplayError, SubmitError};
 
 /// Seconds after which a client should try again when a dependency was away.
 const RETRY_SOON: u32 = 1;
@@ -70,6 +71,10 @@ impl ApiError {
         Self::new(ErrorCode::NotFound, "Job not found")
     }
 
+    pub(crate) fn delivery_not_found() -> Self {
+        Self::new(ErrorCode::NotFound, "Delivery not found")
+    }
+
     pub(crate) fn unknown_route() -> Self {
         Self::new(ErrorCode::NotFound, "Not found")
     }
@@ -84,6 +89,11 @@ impl ApiError {
 
     pub(crate) fn timeout() -> Self {
         Self::new(ErrorCode::Timeout, "Timed out")
+    }
+
+    pub(crate) fn rate_limited(meter: &Meter) -> Self {
+        let seconds = u32::try_from(meter.wait_us.max(0).unsigned_abs().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        Self::new(ErrorCode::RateLimited, "Too many requests").retry_after(seconds.max(1))
     }
 
     pub(crate) fn internal() -> Self {
@@ -145,6 +155,10 @@ impl From<SubmitError> for ApiError {
             SubmitError::KeyReused => {
                 Self::new(ErrorCode::IdempotencyConflict, "The idempotency key was used for another request")
             }
+            SubmitError::JobDeleted => {
+                Self::new(ErrorCode::IdempotencyConflict, "The idempotency key belongs to a job that was deleted")
+                    .with_reason("job_deleted")
+            }
             SubmitError::Store(err) => err.into(),
             SubmitError::Contention => Self::unavailable(),
         }
@@ -160,6 +174,27 @@ impl From<CancelError> for ApiError {
             }
             CancelError::Store(err) => err.into(),
             CancelError::Contention => Self::unavailable(),
+        }
+    }
+}
+
+impl From<DeleteError> for ApiError {
+    fn from(err: DeleteError) -> Self {
+        match err {
+            DeleteError::UnknownJob => Self::job_not_found(),
+            DeleteError::Store(err) => err.into(),
+            DeleteError::Contention => Self::unavailable(),
+        }
+    }
+}
+
+impl From<ReplayError> for ApiError {
+    fn from(err: ReplayError) -> Self {
+        match err {
+            ReplayError::UnknownJob => Self::job_not_found(),
+            ReplayError::UnknownDelivery => Self::delivery_not_found(),
+            ReplayError::Store(err) => err.into(),
+            ReplayError::Contention => Self::unavailable(),
         }
     }
 }

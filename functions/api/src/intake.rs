@@ -185,24 +185,6 @@ pub(crate) async fn whole(body: Body, bounds: Bounds) -> Result<Bytes, Fault> {
     Ok(whole.freeze())
 }
 
-/// Reads on for a while without keeping anything: a sender who is still sending would otherwise find his
-/// connection reset, and never see the answer.
-pub(crate) async fn discard<T: AsRef<[u8]>, E>(stream: &mut (impl Stream<Item = Result<T, E>> + Unpin)) {
-    const MOST_BYTES: usize = 64 * 1024 * 1024;
-    const LONGEST: Duration = Duration::from_secs(10);
-    let reading = async {
-        let mut left = MOST_BYTES;
-        while let Some(Ok(chunk)) = stream.next().await {
-            left = left.saturating_sub(chunk.as_ref().len());
-            if left == 0 {
-                break;
-            }
-        }
-    };
-    // Time over: the connection is closed under him after all.
-    let _ = timeout(LONGEST, reading).await;
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;

@@ -11,25 +11,30 @@ mod auth;
 pub mod config;
 mod cors;
 mod envelope;
+mod exchange;
 mod extract;
 mod file_type;
 mod intake;
+mod line;
 pub mod on_aws;
+pub mod openapi;
 mod request_id;
 mod routes;
 mod state;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Router};
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
 
 use envelope::ApiError;
-pub use state::{ApiState, Dependencies, HealthProbe, ModelCheck, SpecCheck};
+pub use state::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, ModelCheck, Ports, SpecCheck, Streams};
 
 /// What handlers share.
 type App = Arc<ApiState>;
@@ -42,25 +47,44 @@ const UPLOAD: Duration = Duration::from_secs(16 * 60);
 /// The public routes. Without an admin token `/v1/admin/*` is as unknown as any other path.
 pub fn router(state: ApiState) -> Router {
     let app: App = Arc::new(state);
-    let mut routes = Router::new().merge(routes::uploads::routes()).merge(routes::jobs::routes());
-    routes = routes.merge(routes::credits::routes()).merge(routes::public::routes(&app));
-    if app.admin_token.is_some() {
-        routes = routes.merge(routes::admin::routes());
-    }
-    routes
+    Router::from(mounted(app.admin_token.is_some(), app.legacy != LegacyApi::Off))
         .fallback(async || ApiError::unknown_route())
         .method_not_allowed_fallback(async || ApiError::method_not_allowed())
         // Bodies are bounded where they are read, each kind by its own measure.
         .layer(DefaultBodyLimit::disable())
+        .layer(Extension(routes::public::Recent::new(&app)))
         .layer(from_fn(in_time))
         .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn_with_state(app.clone(), exchange::account))
         .layer(from_fn(cors::open))
+        .layer(from_fn(unread::discard))
         .layer(from_fn_with_state(app.clone(), request_id::attach))
         .with_state(app)
 }
 
+/// The routes with what the document says of them.
+fn mounted(with_admin: bool, with_legacy: bool) -> OpenApiRouter<App> {
+    let mut routes = OpenApiRouter::default()
+        .merge(routes::uploads::routes())
+        .merge(routes::jobs::routes())
+        .merge(routes::trail::routes())
+        .merge(routes::deliveries::routes())
+        .merge(routes::estimate::routes())
+        .merge(routes::credits::routes())
+        .merge(routes::usage::routes())
+        .merge(routes::public::routes())
+        .merge(openapi::routes());
+    if with_legacy {
+        routes = routes.merge(routes::legacy::routes());
+    }
+    if with_admin {
+        routes = routes.merge(routes::admin::routes());
+    }
+    routes
+}
+
 async fn in_time(request: Request, next: Next) -> Response {
-    let time = if request.uri().path() == routes::uploads::PATH { UPLOAD } else { ANSWER };
+    let time = if routes::uploads::PATHS.contains(&request.uri().path()) { UPLOAD } else { ANSWER };
     match tokio::time::timeout(time, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::timeout().into_response(),

@@ -1,82 +1,117 @@
-//! The function's parts put together over AWS.
+//! The routes' parts put together over AWS, or over whatever stands in for it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
-use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, SqsQueue, Store};
+use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Objects as _};
-use rotoless_core::usecase::{Cancel, Submit};
+use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _};
 
 use crate::config::Config;
-use crate::state::{ApiState, Dependencies, HealthProbe};
+use crate::state::{ApiState, Dependencies, HealthProbe, Host, Ports};
 
 /// A function's request is at most 6 MB, its body in base64, and headers beside it.
 const MAX_MULTIPART_BYTES: u64 = 4_400_000;
 
+/// The adapters. Cheap to clone.
+#[derive(Clone)]
+pub struct Adapters {
+    /// The tables.
+    pub store: Arc<Store>,
+    /// The bucket.
+    pub objects: Arc<S3Objects>,
+    /// The queue of work.
+    pub queue: Arc<SqsQueue>,
+}
+
+impl Adapters {
+    /// Nothing is sent yet.
+    #[must_use]
+    pub fn new(clients: &AwsClients, settings: &Settings) -> Self {
+        Self {
+            store: Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone())),
+            objects: Arc::new(S3Objects::new(clients, &settings.names.bucket)),
+            queue: Arc::new(SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url)),
+        }
+    }
+
+    /// The routes' ports over them.
+    #[must_use]
+    pub fn ports(&self) -> Ports {
+        let Self { store, objects, queue } = self;
+        Ports {
+            jobs: store.clone(),
+            promises: store.clone(),
+            keys: store.clone(),
+            accounts: store.clone(),
+            usage: store.clone(),
+            deliveries: store.clone(),
+            objects: objects.clone(),
+            uploads: objects.clone(),
+            probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
+            queue: queue.clone(),
+            // Workers that poll the queue need no wake; those that must be woken are woken by the sweep.
+            waker: Arc::new(InProcessWaker),
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+}
+
 /// Connects to AWS. Nothing is sent yet.
 pub async fn assemble(config: Config) -> ApiState {
-    let Config { aws, public_base, webhook_master, admin_token } = config;
+    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, pricing } = config;
     let clients = AwsClients::connect(&aws).await;
-    let store = Arc::new(Store::new(clients.dynamodb.clone(), aws.names.clone()));
-    let objects = Arc::new(S3Objects::new(&clients, &aws.names.bucket));
-    let queue = Arc::new(SqsQueue::new(clients.sqs.clone(), &aws.names.jobs_queue_url));
-    let (clock, entropy, policy) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(Policy::default()));
-    let submit = Submit {
-        jobs: store.clone(),
-        promises: store.clone(),
-        objects: objects.clone(),
-        probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
-        queue: queue.clone(),
-        // Workers that poll the queue need no wake; those that must be woken are woken by the sweep.
-        waker: Arc::new(InProcessWaker),
-        clock: clock.clone(),
-        entropy: entropy.clone(),
-        policy: policy.clone(),
-    };
-    let cancel = Cancel { jobs: store.clone(), clock: clock.clone(), entropy: entropy.clone(), policy: policy.clone() };
-    ApiState {
-        jobs: store.clone(),
-        keys: store.clone(),
-        accounts: store.clone(),
-        objects: objects.clone(),
-        uploads: objects.clone(),
-        submit: Arc::new(submit),
-        cancel: Arc::new(cancel),
-        clock,
-        entropy,
-        policy,
+    let adapters = Adapters::new(&clients, &aws);
+    let host = Host {
+        policy: Arc::new(Policy { rates, pricing, ..Policy::default() }),
         public_base,
         admin_token,
+        legacy,
         max_multipart_bytes: MAX_MULTIPART_BYTES,
         webhook_master,
         // What workers elsewhere have and can do is not known here: they say so by the job's `error_code`.
         models: Arc::new(|_| Ok(())),
         supported: Arc::new(|_| Ok(())),
-        health: Arc::new(AwsHealth { store, objects, queue }),
-    }
+        health: Arc::new(AwsHealth(adapters.clone())),
+        // A function's answer goes out when it is whole.
+        streams: None,
+        backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
+    };
+    ApiState::new(adapters.ports(), host)
+}
+
+/// What the parts run on, in the order of database, object store, queue, API.
+#[must_use]
+pub fn backends([database, object_store, queue, api]: [&str; 4]) -> BTreeMap<String, String> {
+    let parts = [("database", database), ("object_store", object_store), ("queue", queue), ("api", api)];
+    parts.map(|(part, backend)| (part.to_owned(), backend.to_owned())).into()
 }
 
 /// One cheap question to each dependency.
-struct AwsHealth {
-    store: Arc<Store>,
-    objects: Arc<S3Objects>,
-    queue: Arc<SqsQueue>,
-}
+pub struct AwsHealth(pub Adapters);
 
 #[async_trait]
 impl HealthProbe for AwsHealth {
     async fn look(&self) -> Dependencies {
+        let Adapters { store, objects, queue } = &self.0;
         let database = async {
             match "health".parse() {
-                Ok(nobody) => self.store.balance(&nobody).await.is_ok(),
+                Ok(nobody) => store.balance(&nobody).await.is_ok(),
                 Err(_) => false,
             }
         };
-        let (database, queue, object_store) =
-            tokio::join!(database, self.queue.visible_count(), self.objects.head("health"));
-        Dependencies { database, queue: queue.is_ok(), object_store: object_store.is_ok(), ..Dependencies::default() }
+        let (database, queue, object_store, worker) =
+            tokio::join!(database, queue.visible_count(), objects.head("health"), store.last_seen());
+        Dependencies {
+            database,
+            queue: queue.is_ok(),
+            object_store: object_store.is_ok(),
+            runpod_configured: false,
+            worker_last_seen: worker.ok().flatten(),
+        }
     }
 }

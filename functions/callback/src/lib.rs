@@ -8,6 +8,7 @@
 mod answer;
 mod auth;
 pub mod config;
+mod signs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,6 +32,8 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use signs::SignsOfLife;
+
 /// A whole call must be read and answered within this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(25);
 
@@ -47,6 +50,8 @@ pub struct CallbackState {
     pub entropy: Arc<dyn Entropy>,
     /// Secrets of workers.
     pub secrets: Arc<Secrets>,
+    /// Remembers that a worker was heard of.
+    pub signs: Arc<SignsOfLife>,
 }
 
 /// Secrets of workers. The first of each signs; all of them are accepted, so that one can be rotated.
@@ -76,6 +81,7 @@ async fn claim(State(state): State<CallbackState>, path: JobPath, request: Reque
     let id = path?.0;
     let (parts, body) = read(request).await?;
     auth::accept(&state.secrets.fleet, &parts, &body, state.clock.now())?;
+    state.signs.heard(state.clock.now()).await;
     let request: ClaimRequest = parse(&body)?;
     Ok(state.claims.claim(&id, &request).await?.into())
 }
@@ -111,6 +117,7 @@ async fn attempt_call(
     let (parts, body) = read(request).await?;
     let secrets: Vec<_> = state.secrets.masters.iter().map(|master| report_secret(master, &id, attempt)).collect();
     auth::accept(&secrets, &parts, &body, state.clock.now())?;
+    state.signs.heard(state.clock.now()).await;
     Ok((id, attempt, body))
 }
 

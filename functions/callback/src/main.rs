@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, anyhow};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::{AwsClients, S3Objects, Settings, Store};
-use rotoless_callback::{CallbackState, Secrets, config, router};
+use rotoless_callback::{CallbackState, Secrets, SignsOfLife, config, router};
 use rotoless_core::policy::Policy;
 use rotoless_core::usecase::{AttemptCalls, Claims};
 use tracing_subscriber::EnvFilter;
@@ -40,6 +40,8 @@ async fn state(settings: &Settings, secrets: Secrets) -> CallbackState {
         // The first is the current one; attempts that began under an older one are still accepted.
         master: secrets.masters[0].clone(),
     };
+    let signs = Arc::new(SignsOfLife::new(store.clone()));
     let attempts = AttemptCalls { jobs: store, objects, clock: clock.clone(), entropy: entropy.clone(), policy };
-    CallbackState { claims: Arc::new(claims), attempts: Arc::new(attempts), clock, entropy, secrets: Arc::new(secrets) }
+    let (claims, attempts, secrets) = (Arc::new(claims), Arc::new(attempts), Arc::new(secrets));
+    CallbackState { claims, attempts, clock, entropy, secrets, signs }
 }

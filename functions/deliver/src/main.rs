@@ -50,6 +50,7 @@ async fn deliver(settings: &Settings, config: Config) -> Result<Deliver> {
     let clients = AwsClients::connect(settings).await;
     let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
     Ok(Deliver {
+        signings: store.clone(),
         deliveries: store.clone(),
         jobs: store,
         objects: Arc::new(S3Objects::new(&clients, &settings.names.bucket)),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::{Attempt, ClientId, JobId};
+use rotoless_contract::{Attempt, ClientId, JobId, UploadId};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, JobRecord};
@@ -47,6 +47,14 @@ impl Jobs for Quiet {
     }
 
     async fn list(&self, _: &ListQuery) -> Result<JobPage, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
+    async fn line(&self, _: u32) -> Result<Vec<JobId>, StoreError> {
+        unreachable!("nobody waits")
+    }
+
+    async fn is_upload_in_use(&self, _: &ClientId, _: &UploadId, _: Timestamp, _: &JobId) -> Result<bool, StoreError> {
         unreachable!("there are no jobs")
     }
 

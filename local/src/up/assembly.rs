@@ -3,26 +3,26 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
-use async_trait::async_trait;
+use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::Request;
 use jiff::SignedDuration;
-use rotoless_api::{ApiState, Dependencies, HealthProbe};
+use rotoless_api::on_aws::{Adapters, AwsHealth, backends};
+use rotoless_api::{ApiState, Host, Streams};
 use rotoless_aws::config::StaticCredentials;
-use rotoless_aws::system::{SystemClock, SystemEntropy};
-use rotoless_aws::wakers::InProcessWaker;
-use rotoless_aws::{AwsClients, Endpoints, HeaderProbe, Names, S3Objects, Settings, SqsQueue, Store};
-use rotoless_callback::{CallbackState, Secrets as WorkerSecrets};
+use rotoless_aws::{AwsClients, Endpoints, Names, Settings, Store};
+use rotoless_callback::{CallbackState, Secrets as WorkerSecrets, SignsOfLife};
 use rotoless_contract::{JobSpec, Model};
-use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Clock, Entropy, Objects as _, Waker};
-use rotoless_core::usecase::{AttemptCalls, Cancel, Claims, Deliver, Submit, Sweep};
+use rotoless_core::policy::{Policy, Pricing};
+use rotoless_core::ports::Clock;
+use rotoless_core::rate::{PerMinute, Rates};
+use rotoless_core::usecase::{AttemptCalls, Claims, Deliver, Sweep};
 use rotoless_deliver::EgressSender;
 use rotoless_embedded::Embedded;
 use rotoless_matting::fetch;
 use rotoless_matting::registry::Registry;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use url::Url;
 
@@ -33,6 +33,9 @@ use crate::cli::UpArgs;
 /// The service's greatest upload in one request: a long-lived host takes the contract's whole 500 MB.
 const MAX_MULTIPART_BYTES: u64 = 500 * 1000 * 1000;
 
+/// Live streams at once: each holds a connection and asks the database twice a second.
+const MAX_STREAMS: usize = 256;
+
 /// The service, not yet listening.
 pub(crate) struct Assembly {
     api: ApiState,
@@ -42,6 +45,7 @@ pub(crate) struct Assembly {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     settings: Settings,
+    admin_is_on: bool,
 }
 
 impl Assembly {
@@ -52,60 +56,36 @@ impl Assembly {
         admin_token: Option<SecretString>,
         models: &Path,
         args: &UpArgs,
+        closing: CancellationToken,
     ) -> Result<Self> {
         let settings = settings(embedded, secrets, public_url)?;
         let clients = AwsClients::connect(&settings).await;
-        let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
-        let objects = Arc::new(S3Objects::new(&clients, &settings.names.bucket));
-        let queue = Arc::new(SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url));
-        let probe = Arc::new(HeaderProbe::new(objects.as_ref().clone()));
+        let adapters = Adapters::new(&clients, &settings);
+        let Adapters { store, objects, queue } = adapters.clone();
         let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
-        let waker: Arc<dyn Waker> = Arc::new(InProcessWaker);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-        let policy = Arc::new(Policy {
-            lease: SignedDuration::from_secs(i64::from(LEASE_SECONDS)),
-            // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
-            allow_http: !args.allow_egress_dangerous.is_empty(),
-            ..Policy::default()
-        });
-
-        let submit = Submit {
-            jobs: store.clone(),
-            promises: store.clone(),
-            objects: objects.clone(),
-            probe,
-            queue: queue.clone(),
-            waker: waker.clone(),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            policy: policy.clone(),
-        };
-        let cancel =
-            Cancel { jobs: store.clone(), clock: clock.clone(), entropy: entropy.clone(), policy: policy.clone() };
-        let api = ApiState {
-            jobs: store.clone(),
-            keys: store.clone(),
-            accounts: store.clone(),
-            objects: objects.clone(),
-            uploads: objects.clone(),
-            submit: Arc::new(submit),
-            cancel: Arc::new(cancel),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
+        let policy = Arc::new(policy(args)?);
+        let ports = adapters.ports();
+        let (waker, clock, entropy) = (ports.waker.clone(), ports.clock.clone(), ports.entropy.clone());
+        let admin_is_on = admin_token.is_some();
+        let host = Host {
             policy: policy.clone(),
             public_base: public_url.to_owned(),
             admin_token,
+            legacy: args.legacy_api,
             max_multipart_bytes: MAX_MULTIPART_BYTES,
             webhook_master: secrets.webhook_master.clone(),
             models: model_check(models),
             supported: Arc::new(|spec: &JobSpec| rotoless_matting::supported(spec).map_err(|err| err.to_string())),
-            health: Arc::new(Health {
-                store: store.clone(),
-                objects: objects.as_ref().clone(),
-                queue: queue.as_ref().clone(),
-            }),
+            health: Arc::new(AwsHealth(adapters)),
+            streams: Some(Streams::new(MAX_STREAMS, closing)),
+            backends: backends([
+                "embedded DynamoDB on SQLite",
+                "embedded S3 on files",
+                "embedded SQS on SQLite",
+                "rotoless up",
+            ]),
         };
+        let api = ApiState::new(ports, host);
         let claims = Claims {
             jobs: store.clone(),
             objects: objects.clone(),
@@ -130,8 +110,10 @@ impl Assembly {
                 fleet: vec![secrets.fleet_key.clone()],
                 masters: vec![secrets.report_master.clone()],
             }),
+            signs: Arc::new(SignsOfLife::new(store.clone())),
         };
         let deliver = Arc::new(Deliver {
+            signings: store.clone(),
             deliveries: store.clone(),
             jobs: store.clone(),
             objects: objects.clone(),
@@ -143,7 +125,7 @@ impl Assembly {
         });
         let sweep =
             Arc::new(Sweep { jobs: store.clone(), objects, queue, waker, clock: clock.clone(), entropy, policy });
-        Ok(Self { api, callback, deliver, sweep, store, clock, settings })
+        Ok(Self { api, callback, deliver, sweep, store, clock, settings, admin_is_on })
     }
 
     /// One router for the public port. Workers' routes and the bucket are told apart by path; the rest is the API's.
@@ -175,7 +157,7 @@ impl Assembly {
     }
 
     pub(crate) fn admin_is_on(&self) -> bool {
-        self.api.admin_token.is_some()
+        self.admin_is_on
     }
 
     pub(crate) fn queue_url(&self) -> &str {
@@ -209,9 +191,28 @@ fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<
             idempotency: names.idempotency_table.clone(),
             deliveries: names.deliveries_table.clone(),
             limits: names.limits_table.clone(),
+            usage: names.usage_table.clone(),
             bucket: names.media_bucket.clone(),
             jobs_queue_url: names.jobs_queue_url.clone(),
         },
+    })
+}
+
+fn policy(args: &UpArgs) -> Result<Policy> {
+    let pricing = match &args.pricing {
+        None => Pricing::default(),
+        Some(file) => {
+            let json = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+            Pricing::from_json(&json).with_context(|| format!("cannot use {}", file.display()))?
+        }
+    };
+    Ok(Policy {
+        lease: SignedDuration::from_secs(i64::from(LEASE_SECONDS)),
+        // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
+        allow_http: !args.allow_egress_dangerous.is_empty(),
+        rates: Rates { reads: PerMinute::new(args.reads_per_minute), creates: PerMinute::new(args.creates_per_minute) },
+        pricing,
+        ..Policy::default()
     })
 }
 
@@ -227,33 +228,4 @@ fn model_check(models: &Path) -> rotoless_api::ModelCheck {
             Ok(false) | Err(_) => Err(missing()),
         }
     })
-}
-
-/// One cheap question to each dependency.
-struct Health {
-    store: Arc<Store>,
-    objects: S3Objects,
-    queue: SqsQueue,
-}
-
-#[async_trait]
-impl HealthProbe for Health {
-    async fn look(&self) -> Dependencies {
-        let nobody = "health".parse();
-        let database = async {
-            match nobody {
-                Ok(client) => self.store.balance(&client).await.is_ok(),
-                Err(_) => false,
-            }
-        };
-        let (database, queue, object_store) =
-            tokio::join!(database, self.queue.visible_count(), self.objects.head("health"));
-        Dependencies {
-            database,
-            queue: queue.is_ok(),
-            object_store: object_store.is_ok(),
-            runpod_configured: false,
-            worker_last_seen: None,
-        }
-    }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use reqwest::header::HeaderMap;
 use rotoless_contract::api::CreditsReply;
 use rotoless_contract::{Job, JobStatus};
 use serde::de::DeserializeOwned;
@@ -31,6 +32,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
 }
 
@@ -39,6 +41,11 @@ impl Reply {
     pub(crate) fn ok(self) -> Value {
         assert_eq!(self.status, 200, "{:#}", self.json);
         self.json
+    }
+
+    /// A header; none counts as an empty one.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
     }
 
     /// Checks for an error of this kind.
@@ -52,18 +59,33 @@ impl Door {
         format!("{}{path}", self.url.lock().unwrap())
     }
 
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
     /// A call of the operator.
     pub(crate) async fn admin(&self, path: &str, body: &Value) -> Reply {
         send(self.http.post(self.url(path)).header("X-Admin-Token", ADMIN_TOKEN).json(body)).await
+    }
+
+    /// A look of the operator.
+    pub(crate) async fn admin_get(&self, path: &str) -> Reply {
+        send(self.http.get(self.url(path)).header("X-Admin-Token", ADMIN_TOKEN)).await
+    }
+
+    /// A look of anybody.
+    pub(crate) async fn get(&self, path: &str) -> Reply {
+        send(self.http.get(self.url(path))).await
     }
 }
 
 pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
     let response = request.send().await.unwrap();
     let status = response.status().as_u16();
+    let headers = response.headers().clone();
     let body = response.bytes().await.unwrap();
     let json = serde_json::from_slice(&body).unwrap_or_else(|_| json!(String::from_utf8_lossy(&body)));
-    Reply { status, json }
+    Reply { status, headers, json }
 }
 
 impl Client {
@@ -73,6 +95,10 @@ impl Client {
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
         send(self.request(reqwest::Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Reply {
+        send(self.request(reqwest::Method::DELETE, path)).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Reply {
@@ -102,7 +128,8 @@ impl Client {
     pub(crate) async fn upload(&self, file: &Path) -> String {
         let body = std::fs::read(file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
-        let asked = json!({"filename": name, "content_type": "video/mp4", "size": body.len()});
+        let content_type = if name.ends_with(".png") { "image/png" } else { "video/mp4" };
+        let asked = json!({"filename": name, "content_type": content_type, "size": body.len()});
         let presigned = self.post("/v1/uploads", &asked).await.ok();
         let mut put = self.door.http.put(text(&presigned["upload_url"])).body(body);
         for (name, value) in presigned["headers"].as_object().unwrap() {

@@ -1,6 +1,7 @@
 //! What must hold after every test, read from the stopped service's own files.
 //!
-//! Owns: the invariants I-1 to I-6, I-9 and I-10 of the guarantees. Looks at rows and objects as they are stored, not
+//! Owns: the invariants I-1 to I-6, I-9 and I-10 of the guarantees, that usage agrees with the balance, and that what
+//! was deleted is gone. Looks at rows and objects as they are stored, not
 //! through the code that wrote them.
 
 use std::collections::BTreeMap;
@@ -88,8 +89,13 @@ pub(super) async fn judge(world: &World) {
 
     let jobs = read_jobs(&clients, &embedded.names.jobs_table).await;
     let accounts = read_accounts(&clients, &embedded.names.accounts_table).await;
+    let used = read_usage(&clients, &embedded.names.usage_table).await;
     for (client, account) in &accounts {
         check_account(client, account, &mut wrong);
+        let counted = used.get(client).copied().unwrap_or_default();
+        if counted != account.balance[2] {
+            wrong.push(format!("usage of {client}: {counted} milli-credits, of {} in the balance", account.balance[2]));
+        }
     }
     let rows: Vec<&Row> = accounts.values().flat_map(|account| &account.rows).collect();
     for (id, kept) in &jobs {
@@ -151,7 +157,8 @@ fn check_money(id: &str, kept: &Kept, rows: &[&Row], wrong: &mut Vec<String>) {
         wrong.push(format!("I-3: {id} is {phase} and still holds credits"));
     }
     let due = kept.job.get("due_at").is_some_and(|due| !due.is_null());
-    if terminal && due {
+    // A deleted job is looked at once more, when no worker's link can write for it any longer.
+    if terminal && due && kept.job["deletion"].is_null() {
         wrong.push(format!("I-3: {id} is {phase} and still due"));
     }
 }
@@ -183,6 +190,13 @@ fn check_attempts(id: &str, kept: &Kept, wrong: &mut Vec<String>) {
 
 /// I-4.
 async fn check_output(id: &str, kept: &Kept, clients: &Clients, bucket: &str, wrong: &mut Vec<String>) {
+    if !kept.job["deletion"].is_null() {
+        let left = clients.s3.list_objects_v2().bucket(bucket).prefix(format!("outputs/{id}/")).send().await.unwrap();
+        if left.key_count().unwrap_or(0) > 0 {
+            wrong.push(format!("G-41: {id} is deleted and {:?} are left", left.contents()));
+        }
+        return;
+    }
     let output = &kept.job["output"];
     if phase(kept) != "completed" {
         if !output.is_null() {
@@ -281,7 +295,8 @@ async fn read_jobs(clients: &Clients, table: &str) -> BTreeMap<String, Kept> {
 
 async fn read_accounts(clients: &Clients, table: &str) -> BTreeMap<String, Account> {
     let mut accounts: BTreeMap<String, Account> = BTreeMap::new();
-    for item in scan(clients, table).await {
+    let money = |item: &Item| text(item, "entry") != "signing";
+    for item in scan(clients, table).await.into_iter().filter(money) {
         let account = accounts.entry(text(&item, "client_id")).or_default();
         let parts = ["available", "held", "used"].map(|part| number(&item, part));
         let entry = text(&item, "entry");
@@ -295,6 +310,17 @@ async fn read_accounts(clients: &Clients, table: &str) -> BTreeMap<String, Accou
     }
     assert!(accounts.values().flat_map(|account| &account.rows).all(|row| row.entry.starts_with("ledger#")));
     accounts
+}
+
+/// Milli-credits that the counters of all days say each client was charged.
+async fn read_usage(clients: &Clients, table: &str) -> BTreeMap<String, i128> {
+    let mut used = BTreeMap::new();
+    for item in scan(clients, table).await.iter().filter(|item| text(item, "entry").starts_with("day#")) {
+        let credits =
+            item.keys().filter(|name| name.ends_with("_credits_milli")).map(|name| number(item, name)).sum::<i128>();
+        *used.entry(text(item, "client_id")).or_default() += credits;
+    }
+    used
 }
 
 async fn scan(clients: &Clients, table: &str) -> Vec<Item> {

@@ -63,3 +63,29 @@ pub(crate) async fn eventually<T>(what: &str, limit: Duration, mut look: impl Fn
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// Watches how far a process's memory grows from here.
+pub(crate) struct Growth {
+    id: i32,
+    before: u64,
+}
+
+impl Growth {
+    pub(crate) fn of(id: i32) -> Self {
+        // What it had before does not count: the kernel forgets the peak.
+        fs::write(format!("/proc/{id}/clear_refs"), "5").unwrap();
+        Self { id, before: peak_memory(id) }
+    }
+
+    /// The peak since, above what there was, in KiB.
+    pub(crate) fn peak(&self) -> u64 {
+        peak_memory(self.id).saturating_sub(self.before)
+    }
+
+    /// Fails the test when memory grew beyond `limit` MiB.
+    pub(crate) fn check(&self, limit: u64, what: &str) {
+        let grown = self.peak();
+        eprintln!("{what}: memory grew by {grown} KiB at most");
+        assert!(grown <= limit * 1024, "{what}: memory grew by {grown} KiB");
+    }
+}

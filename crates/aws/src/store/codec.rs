@@ -4,13 +4,13 @@ use std::fmt;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use jiff::Timestamp;
-use rotoless_contract::{Attempt, ClientId, JobId};
+use rotoless_contract::{Attempt, ClientId, JobId, JobStatus};
 use rotoless_core::ports::{ListCursor, StoreError};
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{DUE_SHARD, Item};
+use super::{DUE_SHARD, Item, PENDING_SHARD};
 
 /// Sort key of the job itself, beside those of its attempts.
 const JOB_ENTRY: &str = "job";
@@ -53,7 +53,7 @@ pub(super) fn number<T: std::str::FromStr>(
 }
 
 /// The record as JSON. What could not be read back is not written: a float that is no number becomes `null`.
-fn doc<T: Serialize + DeserializeOwned>(record: &T) -> Result<AttributeValue, StoreError> {
+pub(super) fn doc<T: Serialize + DeserializeOwned>(record: &T) -> Result<AttributeValue, StoreError> {
     let rejected = |e: serde_json::Error| StoreError::Rejected(e.into());
     let json = serde_json::to_string(record).map_err(rejected)?;
     serde_json::from_str::<T>(&json).map_err(rejected)?;
@@ -65,10 +65,10 @@ pub(super) fn read_doc<T: DeserializeOwned>(item: &Item, what: &'static str) -> 
     serde_json::from_str(text(item, what, "doc")?).map_err(|e| corrupt(what, e))
 }
 
-fn put_due(item: &mut Item, due_at: Option<Timestamp>) {
+fn put_due(item: &mut Item, shard: &str, due_at: Option<Timestamp>) {
     // Both or none: the index by due time must not contain what is not due.
     if let Some(due_at) = due_at {
-        item.insert("due_shard".to_owned(), s(DUE_SHARD));
+        item.insert("due_shard".to_owned(), s(shard));
         item.insert("due_at".to_owned(), n(due_at.as_millisecond()));
     }
 }
@@ -96,14 +96,18 @@ pub(super) fn job_item(job: &JobRecord, commit_id: &str) -> Result<Item, StoreEr
     let mut item = item([
         ("job_id", s(job.id.as_str())),
         ("entry", s(JOB_ENTRY)),
-        ("client_id", s(job.client.as_str())),
-        ("created_key", s(created_key(job.created_at.as_millisecond(), &job.id))),
         ("status", s(job.state.status().as_str())),
         ("version", n(job.version)),
         ("commit_id", s(commit_id)),
         ("doc", doc(job)?),
     ]);
-    put_due(&mut item, job.due_at);
+    if job.deletion.is_none() {
+        // The index by client is sparse: what was deleted is in no list.
+        item.insert("client_id".to_owned(), s(job.client.as_str()));
+        item.insert("created_key".to_owned(), s(created_key(job.created_at.as_millisecond(), &job.id)));
+    }
+    let waits = job.state.status() == JobStatus::Pending && job.deletion.is_none();
+    put_due(&mut item, if waits { PENDING_SHARD } else { DUE_SHARD }, job.due_at);
     Ok(item)
 }
 
@@ -129,7 +133,7 @@ pub(super) fn delivery_item(delivery: &DeliveryRecord, commit_id: &str) -> Resul
     item.insert("commit_id".to_owned(), s(commit_id));
     item.insert("expires_at".to_owned(), n(delivery.created_at.as_second() + DELIVERY_LIFE_S));
     item.insert("doc".to_owned(), doc(delivery)?);
-    put_due(&mut item, delivery.due_at);
+    put_due(&mut item, DUE_SHARD, delivery.due_at);
     Ok(item)
 }
 
@@ -161,7 +165,11 @@ pub(super) fn key_item(key: &KeyRecord) -> Item {
         ("client_id", s(key.client_id.as_str())),
         ("enabled", AttributeValue::Bool(key.enabled)),
         ("created_at", s(key.created_at.to_string())),
+        ("calls", n(key.calls)),
     ]);
+    if let Some(at) = key.last_used_at {
+        item.insert("used_ms".to_owned(), n(at.as_millisecond()));
+    }
     if let Some(note) = &key.note {
         item.insert("note".to_owned(), s(note));
     }
@@ -178,5 +186,10 @@ pub(super) fn read_key(item: &Item) -> Result<KeyRecord, StoreError> {
         note: item.get("note").and_then(|value| value.as_s().ok()).cloned(),
         enabled: enabled.ok_or_else(|| corrupt(WHAT, BadAttribute("enabled")))?,
         created_at: text(item, WHAT, "created_at")?.parse().map_err(|e| corrupt(WHAT, e))?,
+        last_used_at: match item.get("used_ms") {
+            Some(_) => Timestamp::from_millisecond(number(item, WHAT, "used_ms")?).ok(),
+            None => None,
+        },
+        calls: if item.contains_key("calls") { number(item, WHAT, "calls")? } else { 0 },
     })
 }

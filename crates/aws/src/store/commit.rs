@@ -9,7 +9,7 @@ use super::money::{Row, balance_update, ledger_key};
 use super::transaction::{Condition, Role, Transaction};
 
 impl Store {
-    /// The parts in the order of their meaning; at most six, of DynamoDB's hundred.
+    /// The parts in the order of their meaning; at most eight, of DynamoDB's hundred.
     pub(super) fn transaction(&self, change: &Change) -> Result<Transaction, CommitError> {
         let names = &self.names;
         let job = &change.job;
@@ -41,6 +41,13 @@ impl Store {
             let condition = Condition::of_version(delivery.version, "delivery_id");
             let item = delivery_item(delivery, &commit_id)?;
             transaction.put(Role::Delivery, &names.deliveries, key, item, &condition)?;
+        }
+        let calls = u64::from(change.call.is_some());
+        if let Some(count) = self.count(&job.client, job.updated_at, Some((job.spec.model, &change.tally)), calls)? {
+            transaction.add(Role::Usage, count);
+        }
+        if let Some(call) = &change.call {
+            transaction.add(Role::Usage, self.call(&job.client, call)?);
         }
         Ok(transaction)
     }

@@ -93,6 +93,8 @@ fn a_key_is_stored_by_its_parts() {
         note: Some("laptop".to_owned()),
         enabled: true,
         created_at: Timestamp::UNIX_EPOCH,
+        last_used_at: Timestamp::from_millisecond(5).ok(),
+        calls: 7,
     };
     let item = key_item(&key);
     assert_eq!(
@@ -104,6 +106,8 @@ fn a_key_is_stored_by_its_parts() {
             ("note", "S laptop"),
             ("enabled", "BOOL true"),
             ("created_at", "S 1970-01-01T00:00:00Z"),
+            ("used_ms", "N 5"),
+            ("calls", "N 7"),
         ])
     );
     assert_eq!(read_key(&item).unwrap(), key);

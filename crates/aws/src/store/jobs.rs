@@ -2,12 +2,16 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rotoless_contract::{Attempt, JobId};
+use rotoless_contract::{Attempt, ClientId, JobId, UploadId};
 use rotoless_core::ports::{Change, CommitError, JobPage, Jobs, ListQuery, StoreError};
 use rotoless_core::record::{AttemptRecord, JobRecord};
 
-use super::Store;
-use super::codec::{attempt_key, corrupt, job_key, read_doc, text};
+use super::codec::{attempt_key, corrupt, job_key, number, read_doc, text};
+use super::{DUE_SHARD, Item, PENDING_SHARD, Store};
+
+fn ids(keys: &[Item]) -> Result<Vec<JobId>, StoreError> {
+    keys.iter().map(|key| text(key, "job", "job_id")?.parse().map_err(|e| corrupt("job", e))).collect()
+}
 
 #[async_trait]
 impl Jobs for Store {
@@ -25,8 +29,31 @@ impl Jobs for Store {
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
-        let keys = self.due_keys(&self.names.jobs, now.as_millisecond(), limit).await?;
-        keys.iter().map(|key| text(key, "job", "job_id")?.parse().map_err(|e| corrupt("job", e))).collect()
+        let (table, now_ms) = (&self.names.jobs, now.as_millisecond());
+        let (mut keys, pending) = futures::try_join!(
+            self.due_keys(table, DUE_SHARD, now_ms, limit),
+            self.due_keys(table, PENDING_SHARD, now_ms, limit),
+        )?;
+        keys.extend(pending);
+        // Both shards come in order; together they are cut to the earliest.
+        let due_ms = |key: &Item| number::<i64>(key, "job", "due_at").unwrap_or(i64::MAX);
+        keys.sort_by_key(due_ms);
+        keys.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        ids(&keys)
+    }
+
+    async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError> {
+        ids(&self.due_keys(&self.names.jobs, PENDING_SHARD, i64::MAX, limit).await?)
+    }
+
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError> {
+        self.find_job_of_upload(client, upload, since, except).await
     }
 
     async fn attempt(&self, id: &JobId, attempt: Attempt) -> Result<Option<AttemptRecord>, StoreError> {

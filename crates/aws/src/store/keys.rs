@@ -4,10 +4,14 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::put_item::PutItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::AttributeValue;
-use rotoless_core::ports::{Keys, StoreError};
+use jiff::Timestamp;
+use rotoless_core::api_key;
+use rotoless_core::ports::{Entry, Keys, StoreError};
+use rotoless_core::rate::{Bucket, Meter, PerMinute, micros};
 use rotoless_core::record::KeyRecord;
 
-use super::codec::{key_item, key_key, read_key};
+use super::buckets::{Demand, Draw, Taken};
+use super::codec::{item, key_item, key_key, read_key, s};
 use super::{Item, Store};
 use crate::error::{Effect, classify};
 use crate::retry::{self, Tries};
@@ -22,6 +26,61 @@ impl Keys for Store {
     async fn key(&self, fingerprint: &str) -> Result<Option<KeyRecord>, StoreError> {
         let item = self.get(&self.names.keys, &key_key(fingerprint)).await?;
         item.map(|item| read_key(&item)).transpose()
+    }
+
+    async fn enter(
+        &self,
+        fingerprint: &str,
+        hash: &str,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Entry, StoreError> {
+        let draw = Draw {
+            table: &self.names.keys,
+            key: key_key(fingerprint),
+            name: fingerprint,
+            bucket,
+            rate,
+            now,
+            demand: Some(Demand { hash }),
+        };
+        match self.draw(&draw).await? {
+            Taken::NoItem => Ok(Entry::Unknown),
+            Taken::Empty(meter) => Ok(Entry::Limited(meter)),
+            Taken::Token(item, meter) => {
+                let key = read_key(&item)?;
+                // The condition compared it; here in constant time, and whatever the store made of it.
+                Ok(if api_key::opens(&key, hash) {
+                    Entry::Admitted { client: key.client_id, meter }
+                } else {
+                    Entry::Unknown
+                })
+            }
+        }
+    }
+
+    async fn enter_open(
+        &self,
+        bucket: Bucket,
+        rate: PerMinute,
+        now: Timestamp,
+    ) -> Result<Result<Meter, Meter>, StoreError> {
+        let draw = Draw {
+            table: &self.names.limits,
+            key: item([("bucket", s("open"))]),
+            name: "open",
+            bucket,
+            rate,
+            now,
+            demand: None,
+        };
+        Ok(match self.draw(&draw).await? {
+            Taken::Token(_, meter) => Ok(meter),
+            Taken::Empty(meter) => Err(meter),
+            // Refused without an item: another process makes it at this moment.
+            Taken::NoItem => Ok(Meter::full(rate, micros(now))),
+        })
     }
 
     async fn add(&self, key: &KeyRecord) -> Result<(), StoreError> {

@@ -33,6 +33,8 @@ pub(super) enum Role {
     Balance(Movement),
     /// The attempt; it has no condition.
     Attempt,
+    /// Usage; it has no condition.
+    Usage,
 }
 
 /// A transaction in the making.
@@ -97,6 +99,12 @@ impl Transaction {
         self.items.push(item.map_err(|e| StoreError::Rejected(e.into()))?);
         self.roles.push(role);
         Ok(())
+    }
+
+    /// Adds a change that was built already.
+    pub(super) fn add(&mut self, role: Role, item: TransactWriteItem) {
+        self.items.push(item);
+        self.roles.push(role);
     }
 
     /// Adds a put whose item carries the mark.
@@ -211,7 +219,13 @@ impl Transaction {
         }
         let uncovered = codes.iter().find_map(|(role, code)| match role {
             Role::Balance(movement) if code == "ConditionalCheckFailed" => Some(*movement),
-            Role::Balance(_) | Role::Judged | Role::Delivery | Role::Promise | Role::Ledger | Role::Attempt => None,
+            Role::Balance(_)
+            | Role::Judged
+            | Role::Delivery
+            | Role::Promise
+            | Role::Ledger
+            | Role::Attempt
+            | Role::Usage => None,
         });
         if let Some(movement) = uncovered {
             return Outcome::Refused(not_covered(movement, Cancelled(codes)));

@@ -183,6 +183,8 @@ async fn an_event_and_a_key_survive_a_lost_reply(world: World) {
         note: None,
         enabled: true,
         created_at: at(0),
+        last_used_at: None,
+        calls: 0,
     };
     store.add(&key).await.unwrap();
     assert_eq!(world.store.key("f").await.unwrap(), Some(key));

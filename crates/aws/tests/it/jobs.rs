@@ -202,6 +202,8 @@ async fn a_key_is_added_once_switched_and_listed(world: World) {
         note: note.map(str::to_owned),
         enabled: true,
         created_at: Timestamp::UNIX_EPOCH + SignedDuration::from_secs((100 - n).into()),
+        last_used_at: None,
+        calls: 0,
     };
     for n in 1..=3 {
         world.store.add(&key(n, (n == 2).then_some("laptop"))).await.unwrap();

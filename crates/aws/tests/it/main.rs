@@ -23,6 +23,7 @@ macro_rules! scenarios {
 
 mod faults;
 mod jobs;
+mod limits;
 mod money;
 mod objects;
 mod queue;

@@ -13,6 +13,7 @@ use rotoless_core::ledger::{Cause, Hold, Movement};
 use rotoless_core::lifecycle::{JobState, Phase};
 use rotoless_core::ports::Change;
 use rotoless_core::record::{AttemptRecord, ClaimToken, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
+use rotoless_core::usage::Tally;
 use rotoless_core::view;
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -79,6 +80,8 @@ pub(crate) fn job(n: u32, client: &ClientId) -> JobRecord {
         events: BTreeMap::new(),
         last_report: None,
         due_at: Some(created_at),
+        trail: Vec::new(),
+        deletion: None,
     }
 }
 
@@ -88,7 +91,7 @@ pub(crate) fn next(job: &JobRecord) -> JobRecord {
 }
 
 pub(crate) fn only(job: JobRecord) -> Change {
-    Change { job, money: None, attempt: None, delivery: None, idempotency: None }
+    Change { job, money: None, attempt: None, delivery: None, idempotency: None, tally: Tally::default(), call: None }
 }
 
 pub(crate) fn with_hold(job: JobRecord) -> Change {
@@ -142,6 +145,7 @@ pub(crate) fn delivery(job: &JobRecord) -> DeliveryRecord {
         tries: 0,
         due_at: Some(job.created_at),
         last_result: None,
+        attempts: Vec::new(),
         version: 1,
     }
 }

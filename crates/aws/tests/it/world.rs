@@ -187,6 +187,7 @@ impl World {
                 idempotency: names.idempotency_table,
                 deliveries: names.deliveries_table,
                 limits: names.limits_table,
+                usage: names.usage_table,
                 bucket: names.media_bucket,
                 jobs_queue_url: names.jobs_queue_url,
             },
@@ -204,9 +205,15 @@ impl World {
             create(&dynamodb, table).await;
         }
         let names = &mut settings.names;
-        for name in
-            [&mut names.keys, &mut names.accounts, &mut names.jobs, &mut names.idempotency, &mut names.deliveries]
-        {
+        for name in [
+            &mut names.keys,
+            &mut names.accounts,
+            &mut names.jobs,
+            &mut names.idempotency,
+            &mut names.deliveries,
+            &mut names.limits,
+            &mut names.usage,
+        ] {
             let own = name.replacen(rotoless_embedded::STACK, stack, 1);
             assert!(resources.tables.iter().any(|table| table.name == own), "{own}");
             *name = own;
@@ -225,6 +232,11 @@ impl World {
             _embedded: embedded,
             _dir: dir,
         }
+    }
+
+    /// The same tables as another process sees them: with a memory of its own.
+    pub(crate) fn another_process(&self) -> Store {
+        Store::new(self.clients.dynamodb.clone(), self.settings.names.clone())
     }
 
     /// The same tables behind a network that does this to every request of one operation; and how many came.

@@ -49,7 +49,7 @@ impl Cancel {
     pub async fn cancel(&self, client: &ClientId, id: &JobId) -> Result<JobRecord, CancelError> {
         for _ in 0..JUDGEMENTS {
             let job = self.jobs.job(id).await?;
-            let before = job.filter(|job| job.client == *client).ok_or(CancelError::UnknownJob)?;
+            let before = job.filter(|job| job.is_shown_to(client)).ok_or(CancelError::UnknownJob)?;
             let Ok(transition) = lifecycle::apply(&before.state, Command::Cancel) else {
                 return match before.state.status() {
                     JobStatus::Completed => Err(CancelError::Completed),

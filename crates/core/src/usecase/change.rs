@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rotoless_contract::DeliveryId;
+use rotoless_contract::api::TrailEntry;
 use rotoless_contract::job::EventState;
 use rotoless_contract::webhook::EventKind;
 
@@ -10,6 +11,7 @@ use crate::lifecycle::{JobState, Phase, Transition};
 use crate::policy::Policy;
 use crate::ports::{Change, Entropy};
 use crate::record::{DeliveryRecord, JobRecord};
+use crate::usage::Tally;
 use crate::view;
 
 /// A pending job with a message in the queue gets another one after this long, then twice as long, …: a net
@@ -42,7 +44,9 @@ impl Context<'_> {
         let delivery = transition.event.and_then(|event| self.announce(&mut job, event));
         job.due_at = next_due(&job, self.policy);
         let money = transition.money.and_then(|movement| Some((cause(&job, &job.state, movement)?, movement)));
-        Change { job, money, attempt: None, delivery, idempotency: None }
+        tell(before, &mut job, self.now);
+        let tally = Tally::of(&before.state, &job);
+        Change { job, money, attempt: None, delivery, idempotency: None, tally, call: None }
     }
 
     /// A change of what the rules do not know.
@@ -67,10 +71,45 @@ impl Context<'_> {
             tries: 0,
             due_at: Some(self.now),
             last_result: None,
+            attempts: Vec::new(),
             version: 1,
         })
     }
 }
+
+/// Changes of state that a job remembers.
+const TRAIL: usize = 100;
+
+/// Puts on the trail what changed: the state itself, or who works.
+fn tell(before: &JobRecord, job: &mut JobRecord, at: Timestamp) {
+    let entry = |state: &JobState| TrailEntry {
+        at,
+        status: state.status(),
+        run: state.run,
+        attempt: match state.phase {
+            Phase::Processing { attempt, .. } => Some(attempt),
+            Phase::Draft | Phase::Pending | Phase::Completed | Phase::Failed { .. } => None,
+        },
+        error_code: match state.phase {
+            Phase::Failed { reason } => Some(reason),
+            Phase::Draft | Phase::Pending | Phase::Processing { .. } | Phase::Completed => None,
+        },
+    };
+    if job.version == 1 {
+        job.trail.push(entry(&before.state));
+    }
+    let (then, now) = (entry(&before.state), entry(&job.state));
+    if then != now {
+        // Who gave a job back is part of the story: the attempt is no longer in the state.
+        job.trail.push(TrailEntry { attempt: now.attempt.or(then.attempt), ..now });
+    }
+    let over = job.trail.len().saturating_sub(TRAIL);
+    job.trail.drain(..over);
+}
+
+/// A worker's links to write an output end this long after they were given, at the latest: the longest attempt and
+/// five minutes.
+const LAST_WRITE: SignedDuration = SignedDuration::from_mins(125);
 
 /// The id of the ledger row: a run's hold is opened once, settled once, and adjusted once an attempt.
 fn cause(job: &JobRecord, state: &JobState, movement: Movement) -> Option<Cause> {
@@ -90,6 +129,13 @@ fn cause(job: &JobRecord, state: &JobState, movement: Movement) -> Option<Cause>
 /// When the sweep must look at a job; none once it has ended.
 pub(super) fn next_due(job: &JobRecord, policy: &Policy) -> Option<Timestamp> {
     let after = |start: Timestamp, wait: SignedDuration| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    if let Some(deletion) = job.deletion {
+        let last_write = after(deletion.at, LAST_WRITE);
+        return match deletion.media_removed {
+            false => Some(deletion.at),
+            true => (job.state.attempts > 0 && job.updated_at < last_write).then_some(last_write),
+        };
+    }
     let end = after(job.queued_at.unwrap_or(job.created_at), policy.max_job_age);
     match job.state.phase {
         Phase::Draft => Some(end),

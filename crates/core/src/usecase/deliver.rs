@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::{SignedDuration, Timestamp};
+use rotoless_contract::api::DeliveryAttempt;
 use rotoless_contract::job::EventState;
 use rotoless_contract::signature::{sign_standard_webhook, sign_webhook, webhook_secret};
 use rotoless_contract::webhook::WebhookEvent;
@@ -25,7 +26,8 @@ use super::JUDGEMENTS;
 use super::change::Context;
 use crate::policy::Policy;
 use crate::ports::{
-    Clock, CommitError, Deliveries, Entropy, Jobs, Objects, SendOutcome, StoreError, WebhookRequest, WebhookSender,
+    Clock, CommitError, Deliveries, Entropy, Jobs, Objects, SendOutcome, Signings, StoreError, WebhookRequest,
+    WebhookSender,
 };
 use crate::record::{DeliveryRecord, JobRecord};
 use crate::schedule::{WAITS_SECONDS, next_try};
@@ -48,6 +50,8 @@ const POSTPONED: SignedDuration = SignedDuration::from_secs(60);
 const MAX_AGE: SignedDuration = SignedDuration::from_hours(48);
 /// A try that has not been recorded after this long counts as lost. Longer than an exchange may last.
 const TRY_LEASE: SignedDuration = SignedDuration::from_secs(60);
+/// Tries that an event remembers.
+const ATTEMPTS: usize = 20;
 /// An event that was leased this often has been lost as often as tried: whatever it does to us, it stops.
 const MAX_LEASES: u32 = 2 * WAITS_SECONDS.len() as u32;
 
@@ -57,6 +61,8 @@ pub struct Deliver {
     pub deliveries: Arc<dyn Deliveries>,
     /// Their jobs.
     pub jobs: Arc<dyn Jobs>,
+    /// Which secrets sign.
+    pub signings: Arc<dyn Signings>,
     /// Links to outputs.
     pub objects: Arc<dyn Objects>,
     /// The way out.
@@ -254,6 +260,7 @@ impl Deliver {
         let mut data: Job = (*delivery.data).clone();
         if data.status == JobStatus::Completed
             && let Some(record) = self.jobs.job(&delivery.job_id).await?
+            && record.deletion.is_none()
             && let Some(output) = &record.output
         {
             let life = Duration::try_from(self.policy.link_life).unwrap_or_default();
@@ -269,17 +276,24 @@ impl Deliver {
         let Ok(body) = serde_json::to_vec(&event) else { return Ok(None) };
         let now = self.clock.now();
         let timestamp = now.to_string();
-        let secret = webhook_secret(&self.master, &delivery.client);
-        let headers = vec![
+        let signing = self.signings.signing(&delivery.client).await?;
+        let secret = |generation| webhook_secret(&self.master, &delivery.client, generation);
+        let standard = |generation| sign_standard_webhook(&secret(generation), &delivery.id, now.as_second(), &body);
+        let all: Vec<String> = signing.all_at(now).into_iter().map(standard).collect();
+        let mut headers = vec![
             ("content-type", "application/json".to_owned()),
             ("x-webhook-event", delivery.event.to_string()),
             ("x-webhook-delivery-id", delivery.id.to_string()),
-            ("x-webhook-signature", sign_webhook(&secret, &timestamp, &body)),
-            ("x-webhook-timestamp", timestamp),
+            // Exactly one value: verifiers refuse another length.
+            ("x-webhook-signature", sign_webhook(&secret(signing.current), &timestamp, &body)),
             ("webhook-id", delivery.id.to_string()),
-            ("webhook-signature", sign_standard_webhook(&secret, &delivery.id, now.as_second(), &body)),
+            ("webhook-signature", all.join(" ")),
             ("webhook-timestamp", now.as_second().to_string()),
         ];
+        if let Some(previous) = signing.previous_at(now) {
+            headers.push(("x-webhook-signature-previous", sign_webhook(&secret(previous), &timestamp, &body)));
+        }
+        headers.push(("x-webhook-timestamp", timestamp));
         Ok(Some(WebhookRequest { url: delivery.url.clone(), headers, body: body.into() }))
     }
 
@@ -299,7 +313,18 @@ impl Deliver {
             None => next_try(delivery.tries, self.clock.now(), retry_after, jitter),
         };
         let state = done.unwrap_or(if due_at.is_some() { EventState::Pending } else { EventState::Failed });
-        DeliveryRecord { state, due_at, last_result: result, version: delivery.version + 1, ..delivery }
+        let mut attempts = delivery.attempts;
+        attempts.push(DeliveryAttempt {
+            at: self.clock.now(),
+            status_code: match outcome {
+                SendOutcome::Answered { status, .. } => Some(*status),
+                SendOutcome::NotSent(_) => None,
+            },
+            result: result.clone().unwrap_or_else(|| "delivered".to_owned()),
+        });
+        let over = attempts.len().saturating_sub(ATTEMPTS);
+        attempts.drain(..over);
+        DeliveryRecord { state, due_at, last_result: result, attempts, version: delivery.version + 1, ..delivery }
     }
 
     /// The event's new state, and with it, in one transaction, what the job shows of it.

@@ -25,6 +25,7 @@ use crate::ports::{
 use crate::record::{ClaimToken, IdempotencyRecord, JobRecord, Source};
 use crate::request::{self, InvalidRequest, Order};
 use crate::source::{own_upload, upload_key};
+use crate::usage::Caller;
 
 /// Creates and starts jobs.
 pub struct Submit {
@@ -84,6 +85,9 @@ pub enum SubmitError {
     /// The key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,
+    /// The key was used for a job that has been deleted since.
+    #[error("the idempotency key belongs to a deleted job")]
+    JobDeleted,
     /// A dependency failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -92,8 +96,19 @@ pub enum SubmitError {
     Contention,
 }
 
+/// A source that may be worked on.
+pub(super) struct Measured {
+    pub source: Source,
+    /// The header's length in ms, where it has one.
+    pub duration_ms: Option<u64>,
+    /// Seconds to hold credits for.
+    pub seconds: u64,
+}
+
 impl Submit {
     /// Creates a job and, unless `auto_start` is false, starts it.
+    ///
+    /// `caller`, where the request is to be kept as a usage event, is stored in the same transaction.
     ///
     /// # Errors
     /// [`SubmitError`]; nothing was created, held or sent.
@@ -102,33 +117,43 @@ impl Submit {
         client: &ClientId,
         request: &JobRequest,
         promise: Option<&IdempotencyKey>,
+        caller: Option<&Caller>,
     ) -> Result<Created, SubmitError> {
-        if let Some(promise) = promise
-            && let Some(job) = self.replay(client, promise).await?
-        {
-            return Ok(Created { job, replayed: true });
-        }
+        let refused = match self.create_anew(client, request, promise, caller).await {
+            Ok(job) => return Ok(Created { job: self.enqueue(job).await, replayed: false }),
+            Err(refused) => refused,
+        };
+        // What was accepted once is answered as it was then, whatever stands in the way now. Looked up only here: the
+        // transaction refuses a key that is taken, so a new request pays nothing for the look.
+        let before = match promise {
+            Some(promise) => self.replay(client, promise).await?,
+            None => None,
+        };
+        before.map(|job| Created { job, replayed: true }).ok_or(refused)
+    }
+
+    async fn create_anew(
+        &self,
+        client: &ClientId,
+        request: &JobRequest,
+        promise: Option<&IdempotencyKey>,
+        caller: Option<&Caller>,
+    ) -> Result<JobRecord, SubmitError> {
         let order = request::validate(request, self.policy.allow_http)?;
-        let (source, seconds) = self.source(client, request).await?;
+        let measured = self.measure(client, request).await?;
         let background = self.background_media(client, request, &order.spec).await?;
-        let draft = JobRecord { background_source: background, ..self.draft(client, request, order, source, seconds) };
-        let change = self.first_commit(&draft, promise)?;
+        let draft = JobRecord { background_source: background, ..self.draft(client, request, order, measured) };
+        let mut change = self.first_commit(&draft, promise)?;
+        change.call = caller.map(|caller| caller.record(change.job.updated_at, 200, Some(&change.job)));
         let job = change.job.clone();
         match self.jobs.commit(change).await {
-            Ok(()) => {}
-            Err(CommitError::InsufficientCredits) => return Err(SubmitError::InsufficientCredits),
-            Err(CommitError::KeyTaken) => {
-                // Lost a race against the same key: the winner's job is the answer.
-                let replay = match promise {
-                    Some(promise) => self.replay(client, promise).await?,
-                    None => None,
-                };
-                return replay.map(|job| Created { job, replayed: true }).ok_or(SubmitError::Contention);
+            Ok(()) => Ok(job),
+            Err(CommitError::InsufficientCredits) => Err(SubmitError::InsufficientCredits),
+            Err(CommitError::KeyTaken | CommitError::Stale | CommitError::AlreadyInLedger) => {
+                Err(SubmitError::Contention)
             }
-            Err(CommitError::Stale | CommitError::AlreadyInLedger) => return Err(SubmitError::Contention),
-            Err(CommitError::Store(err)) => return Err(err.into()),
+            Err(CommitError::Store(err)) => Err(err.into()),
         }
-        Ok(Created { job: self.enqueue(job).await, replayed: false })
     }
 
     /// Starts a draft or, in a new run, a failed job; `overrides` are laid over what was sent before. A job that
@@ -197,7 +222,7 @@ impl Submit {
 
     async fn own_job(&self, client: &ClientId, id: &JobId) -> Result<JobRecord, SubmitError> {
         let job = self.jobs.job(id).await?;
-        job.filter(|job| job.client == *client).ok_or(SubmitError::UnknownJob)
+        job.filter(|job| job.is_shown_to(client)).ok_or(SubmitError::UnknownJob)
     }
 
     /// The job that the same request made before, if the promise still holds.
@@ -212,11 +237,15 @@ impl Submit {
         if stored.digest != promise.digest {
             return Err(SubmitError::KeyReused);
         }
-        Ok(self.jobs.job(&stored.job_id).await?)
+        let job = self.jobs.job(&stored.job_id).await?;
+        match job.filter(|job| job.is_shown_to(client)) {
+            Some(job) => Ok(Some(job)),
+            None => Err(SubmitError::JobDeleted),
+        }
     }
 
-    /// The source and the seconds to hold credits for.
-    async fn source(&self, client: &ClientId, request: &JobRequest) -> Result<(Source, u64), SubmitError> {
+    /// The source, as far as its header tells.
+    pub(super) async fn measure(&self, client: &ClientId, request: &JobRequest) -> Result<Measured, SubmitError> {
         let invalid = |message: &str| InvalidRequest::field("video_url", message);
         let video_url = request.video_url.as_deref().filter(|url| !url.is_empty());
         let video_url = video_url.ok_or_else(|| invalid("video_url is required"))?;
@@ -237,7 +266,8 @@ impl Submit {
             Err(SourceProbeError::Store(err)) => return Err(err.into()),
         };
         let seconds = billed_seconds(self.within_limits(&header)?);
-        Ok((Source::Upload { upload_id, key, size_bytes: info.size_bytes }, seconds))
+        let source = Source::Upload { upload_id, key, size_bytes: info.size_bytes };
+        Ok(Measured { source, duration_ms: header.duration_ms, seconds })
     }
 
     /// The length to hold credits for, in ms: the header's, or the longest allowed where it has none.
@@ -255,7 +285,7 @@ impl Submit {
         }
     }
 
-    fn draft(&self, client: &ClientId, request: &JobRequest, order: Order, source: Source, seconds: u64) -> JobRecord {
+    fn draft(&self, client: &ClientId, request: &JobRequest, order: Order, measured: Measured) -> JobRecord {
         let now = self.clock.now();
         let mut job = JobRecord {
             id: JobId::from_random(self.entropy.id_bits()),
@@ -264,14 +294,14 @@ impl Submit {
             state: JobState::draft(),
             request: JobRequest::default(),
             spec: order.spec.clone(),
-            source,
+            source: measured.source,
             background_source: None,
             webhook_url: None,
             metadata: None,
             warnings: Vec::new(),
             pricing_version: self.policy.pricing.version.clone(),
             rate: self.policy.pricing.per_second(order.spec.model),
-            billed_seconds: seconds,
+            billed_seconds: measured.seconds,
             claim_token: None,
             created_at: now,
             updated_at: now,
@@ -289,6 +319,8 @@ impl Submit {
             events: BTreeMap::new(),
             last_report: None,
             due_at: None,
+            trail: Vec::new(),
+            deletion: None,
         };
         adopt_order(&mut job, request.clone(), order);
         job

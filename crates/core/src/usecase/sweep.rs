@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use rotoless_contract::JobId;
 
 use super::change::Context;
+use super::delete::remove_media;
 use super::submit::message;
 use super::{Missed, attempt, claim};
 use crate::lifecycle::{self, Command, Phase};
@@ -48,6 +49,8 @@ pub struct Swept {
     pub adopted: u32,
     /// Jobs that reached their greatest age.
     pub expired: u32,
+    /// Deleted jobs whose media were removed.
+    pub erased: u32,
     /// Jobs that could not be repaired this time.
     pub failed: u32,
 }
@@ -74,6 +77,11 @@ impl Sweep {
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         // The index lags behind: what the row says counts.
         if job.due_at.is_none_or(|due| due > context.now) {
+            return Ok(());
+        }
+        if job.deletion.is_some() {
+            remove_media(&*self.jobs, &*self.objects, &context, &job).await?;
+            swept.erased += 1;
             return Ok(());
         }
         let too_old = self.too_old(&job, context.now);

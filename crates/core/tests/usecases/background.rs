@@ -33,7 +33,7 @@ fn request(world: &World, fields: Value) -> JobRequest {
 }
 
 async fn refused(world: &World, fields: Value) -> InvalidRequest {
-    let outcome = world.submit().create(&world.client, &request(world, fields), None).await;
+    let outcome = world.submit().create(&world.client, &request(world, fields), None, None).await;
     assert_eq!((world.jobs(), world.messages(), world.balance().held.0), (0, 0, 0));
     match outcome {
         Err(SubmitError::Invalid(invalid)) => invalid,
@@ -51,7 +51,7 @@ async fn a_claim_brings_the_picture_or_video_that_was_ordered() {
     ] {
         let world = World::new();
         put(&world, &world.client, PNG);
-        let created = world.submit().create(&world.client, &request(&world, fields), None).await.unwrap();
+        let created = world.submit().create(&world.client, &request(&world, fields), None, None).await.unwrap();
         let claim = world.claimed(&created.job.id).await;
         let background = claim.background.expect("a background");
         assert_eq!(background.size_bytes, PNG.len() as u64);
@@ -102,14 +102,14 @@ async fn a_start_may_change_the_background_and_its_media_with_it() {
     let draft = request(&world, json!({"auto_start": false, "bg_type": "image", "bg_image_url": url()}));
     let start = |fields: Value| serde_json::from_value::<JobRequest>(fields).unwrap();
 
-    let id = world.submit().create(&world.client, &draft, None).await.unwrap().job.id;
+    let id = world.submit().create(&world.client, &draft, None, None).await.unwrap().job.id;
     let other = start(json!({"bg_type": "video", "bg_video_url": "https://example.com/a.mp4"}));
     assert!(matches!(world.submit().start(&world.client, &id, &other).await, Err(SubmitError::Invalid(_))));
     assert_eq!(world.messages(), 0);
     world.submit().start(&world.client, &id, &start(json!({"bg_type": "green"}))).await.unwrap();
     assert!(world.claimed(&id).await.background.is_none());
 
-    let id = world.submit().create(&world.client, &draft, None).await.unwrap().job.id;
+    let id = world.submit().create(&world.client, &draft, None, None).await.unwrap().job.id;
     world.submit().start(&world.client, &id, &JobRequest::default()).await.unwrap();
     assert!(world.claimed(&id).await.background.is_some());
 }

@@ -25,7 +25,7 @@ async fn started(world: &World) -> JobId {
 
 async fn started_at(world: &World, url: &str) -> JobId {
     let request = JobRequest { webhook_url: Some(url.to_owned()), ..world.request() };
-    let id = world.submit().create(&world.client, &request, None).await.unwrap().job.id;
+    let id = world.submit().create(&world.client, &request, None, None).await.unwrap().job.id;
     world.claimed(&id).await;
     id
 }

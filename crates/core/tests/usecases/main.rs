@@ -4,10 +4,12 @@
 
 mod background;
 mod claim;
+mod delete;
 mod deliver;
 mod faults;
 mod receiver;
 mod report;
+mod rotation;
 mod store;
 mod submit;
 mod sweep;

@@ -48,7 +48,7 @@ pub(crate) const fn status(status: u16) -> SendOutcome {
 impl Receiver {
     pub(crate) fn new(world: &World, answers: impl IntoIterator<Item = SendOutcome>, usually: SendOutcome) -> Self {
         Self {
-            secret: webhook_secret(&world.master, &world.client).expose_secret().to_owned(),
+            secret: webhook_secret(&world.master, &world.client, 0).expose_secret().to_owned(),
             answers: Mutex::new(answers.into_iter().collect()),
             usually,
             seen: Mutex::default(),
@@ -68,8 +68,9 @@ impl Receiver {
 }
 
 impl World {
-    pub(crate) fn deliver(&self, sender: std::sync::Arc<Receiver>) -> Deliver {
+    pub(crate) fn deliver(&self, sender: std::sync::Arc<dyn WebhookSender>) -> Deliver {
         Deliver {
+            signings: self.store.clone(),
             deliveries: self.store.clone(),
             jobs: self.store.clone(),
             objects: self.store.clone(),

@@ -9,11 +9,12 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits};
+use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits, UploadId};
 use rotoless_core::header::{Container, Header};
 use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
-use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
+use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
+use rotoless_core::signing::Signing;
 
 /// A call of a port, as far as faults and the order of calls tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,6 +34,12 @@ pub(crate) enum Call {
     Wake,
     Probe,
     Balance,
+    List,
+    UploadInUse,
+    DeletePrefix,
+    DeliveriesOf,
+    Signing,
+    CommitSigning,
 }
 
 /// When a call fails: before it did anything, or after, so that only its answer is lost.
@@ -49,6 +56,7 @@ pub(crate) struct Tables {
     pub deliveries: BTreeMap<(JobId, DeliveryId), DeliveryRecord>,
     pub promises: BTreeMap<String, IdempotencyRecord>,
     pub balances: BTreeMap<ClientId, Balance>,
+    pub signings: BTreeMap<ClientId, Signing>,
     pub ledger: BTreeMap<(ClientId, String), Movement>,
     pub objects: BTreeMap<String, Bytes>,
     pub messages: Vec<QueueMessage>,
@@ -170,8 +178,41 @@ impl Jobs for Store {
         self.call(Call::Commit, |tables| tables.apply(change))
     }
 
-    async fn list(&self, _query: &ListQuery) -> Result<JobPage, StoreError> {
-        unreachable!("no use case lists jobs")
+    async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError> {
+        self.call(Call::List, |tables| {
+            let matches = |job: &&JobRecord| {
+                job.is_shown_to(&query.client)
+                    && (query.statuses.is_empty() || query.statuses.contains(&job.state.status()))
+            };
+            let mut items: Vec<JobRecord> = tables.jobs.values().filter(matches).cloned().collect();
+            items.sort_by_key(|job| std::cmp::Reverse(job.created_at));
+            let total = items.len() as u64;
+            items.truncate(query.limit as usize);
+            Ok(JobPage { items, total, next_cursor: None })
+        })
+    }
+
+    async fn line(&self, _limit: u32) -> Result<Vec<JobId>, StoreError> {
+        unreachable!("no use case looks at the line")
+    }
+
+    async fn is_upload_in_use(
+        &self,
+        client: &ClientId,
+        upload: &UploadId,
+        since: Timestamp,
+        except: &JobId,
+    ) -> Result<bool, StoreError> {
+        self.call(Call::UploadInUse, |tables| {
+            Ok(tables.jobs.values().any(|job| {
+                let Source::Upload { upload_id, .. } = &job.source;
+                job.is_shown_to(client)
+                    && upload_id == upload
+                    && job.created_at > since
+                    && job.id != *except
+                    && !job.state.status().is_terminal()
+            }))
+        })
     }
 
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
@@ -208,6 +249,24 @@ impl Accounts for Store {
 }
 
 #[async_trait]
+impl Signings for Store {
+    async fn signing(&self, client: &ClientId) -> Result<Signing, StoreError> {
+        self.call(Call::Signing, |tables| Ok(tables.signings.get(client).cloned().unwrap_or_default()))
+    }
+
+    async fn commit_signing(&self, client: &ClientId, signing: &Signing) -> Result<(), CommitError> {
+        self.call(Call::CommitSigning, |tables| {
+            let stored = tables.signings.get(client).map_or(0, |stored| stored.version);
+            if stored + 1 != signing.version {
+                return Err(CommitError::Stale);
+            }
+            tables.signings.insert(client.clone(), signing.clone());
+            Ok(())
+        })
+    }
+}
+
+#[async_trait]
 impl Promises for Store {
     async fn promise(&self, scope: &str) -> Result<Option<IdempotencyRecord>, StoreError> {
         self.call(Call::Promise, |tables| Ok(tables.promises.get(scope).cloned()))
@@ -227,6 +286,12 @@ impl Deliveries for Store {
 
     async fn delivery(&self, job: &JobId, id: &DeliveryId) -> Result<Option<DeliveryRecord>, StoreError> {
         self.call(Call::Delivery, |tables| Ok(tables.deliveries.get(&(job.clone(), id.clone())).cloned()))
+    }
+
+    async fn deliveries_of(&self, job: &JobId) -> Result<Vec<DeliveryRecord>, StoreError> {
+        self.call(Call::DeliveriesOf, |tables| {
+            Ok(tables.deliveries.values().filter(|event| event.job_id == *job).cloned().collect())
+        })
     }
 
     async fn commit_delivery(&self, record: &DeliveryRecord) -> Result<(), CommitError> {
@@ -269,8 +334,12 @@ impl Objects for Store {
         })
     }
 
-    async fn delete_prefix(&self, _prefix: &str) -> Result<u64, StoreError> {
-        unreachable!("no use case deletes objects")
+    async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError> {
+        self.call(Call::DeletePrefix, |tables| {
+            let before = tables.objects.len();
+            tables.objects.retain(|key, _| !key.starts_with(prefix));
+            Ok((before - tables.objects.len()) as u64)
+        })
     }
 }
 

@@ -142,7 +142,7 @@ async fn a_job_expires_although_its_manifest_cannot_be_looked_for() {
 async fn a_draft_expires_after_a_day() {
     let world = World::new();
     let request = JobRequest { auto_start: Some(false), ..world.request() };
-    let id = world.submit().create(&world.client, &request, None).await.unwrap().job.id;
+    let id = world.submit().create(&world.client, &request, None, None).await.unwrap().job.id;
     world.pass(DAY);
     assert_eq!(world.sweep().await.expired, 1);
     assert_eq!(world.job(&id).state.status(), JobStatus::Failed);

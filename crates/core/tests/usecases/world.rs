@@ -195,12 +195,12 @@ impl World {
 
     pub(crate) async fn create_with(&self, key: &str, digest: &str) -> Result<Created, SubmitError> {
         let promise = IdempotencyKey { key: key.to_owned(), digest: digest.to_owned() };
-        self.submit().create(&self.client, &self.request(), Some(&promise)).await
+        self.submit().create(&self.client, &self.request(), Some(&promise), None).await
     }
 
     /// A job that was created and queued.
     pub(crate) async fn created(&self) -> JobId {
-        self.submit().create(&self.client, &self.request(), None).await.unwrap().job.id
+        self.submit().create(&self.client, &self.request(), None, None).await.unwrap().job.id
     }
 
     pub(crate) async fn sweep(&self) -> Swept {
@@ -211,6 +211,11 @@ impl World {
     pub(crate) async fn try_claim(&self, id: &JobId) -> Result<ClaimReply, CallError> {
         let job = self.job(id);
         self.claims().claim(id, &claim_request(job.state.run.unwrap(), &job.claim_token.unwrap().0)).await
+    }
+
+    /// A worker with a message of the first run and this token claims.
+    pub(crate) async fn try_claim_with(&self, token: &str, id: &JobId) -> Result<ClaimReply, CallError> {
+        self.claims().claim(id, &claim_request(Run::FIRST, token)).await
     }
 
     pub(crate) async fn claimed(&self, id: &JobId) -> ClaimReply {
@@ -374,11 +379,11 @@ fn audit_job(job: &JobRecord) {
     match job.state.phase {
         Phase::Completed => {
             assert!(matches!(job.state.hold, Hold::Captured(_)), "completed and not captured");
-            assert!(job.output.is_some() && job.due_at.is_none());
+            assert!(job.output.is_some() && (job.due_at.is_none() || job.deletion.is_some()));
         }
         Phase::Failed { .. } => {
             assert!(matches!(job.state.hold, Hold::Released(_) | Hold::None), "failed and not released");
-            assert!(job.output.is_none() && job.due_at.is_none());
+            assert!(job.output.is_none() && (job.due_at.is_none() || job.deletion.is_some()));
         }
         Phase::Pending | Phase::Processing { .. } => {
             assert!(matches!(job.state.hold, Hold::Held(_)), "under way and not held");

@@ -69,6 +69,11 @@ impl Blobs {
         Ok(())
     }
 
+    /// Whether the directory can be reached.
+    pub(crate) async fn are_there(&self) -> bool {
+        tokio::fs::metadata(&self.dir).await.is_ok_and(|found| found.is_dir())
+    }
+
     pub(crate) async fn create(&self, checksums: ChecksumHasher) -> std::io::Result<NewBlob> {
         let name = crate::random_hex();
         let path = self.dir.join(&name);

@@ -274,7 +274,11 @@ impl Bucket {
     }
 
     async fn object(&self, key: String) -> S3Result<Object> {
-        self.on_index(move |index| index.get(&key)).await?.ok_or_else(|| s3_error!(NoSuchKey))
+        if let Some(object) = self.on_index(move |index| index.get(&key)).await? {
+            return Ok(object);
+        }
+        // Without its files the store is away, whatever the index says: nobody is told that an object is gone.
+        if self.blobs.are_there().await { Err(s3_error!(NoSuchKey)) } else { Err(s3_error!(InternalError)) }
     }
 
     pub(crate) async fn on_index<T: Send + 'static>(

@@ -10,32 +10,35 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use rotoless_contract::api::{JobList, JobReply, JobRequest};
+use axum::{Extension, Json};
+use rotoless_contract::api::{DeletedReply, JobList, JobReply, JobRequest};
 use rotoless_contract::{ClientId, ErrorCode, Job, JobId, JobStatus};
 use rotoless_core::ports::ListQuery;
 use rotoless_core::record::JobRecord;
 use rotoless_core::usecase::SubmitError;
 use rotoless_core::{request, view};
 use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
+use crate::exchange::Exchange;
 use crate::extract::{JsonBytes, query_value};
+use crate::openapi::CreateJobRequest;
 
 const PATH: &str = "/v1/jobs";
 /// Skipped jobs are read all the same: beyond this, a cursor is the way.
 const MAX_OFFSET: u32 = 10_000;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new()
-        .route(PATH, post(create).get(list))
-        .route("/v1/jobs/{id}", get(read))
-        .route("/v1/jobs/{id}/start", post(start))
-        .route("/v1/jobs/{id}/cancel", post(cancel))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default()
+        .routes(routes!(create, list))
+        .routes(routes!(read, delete))
+        .routes(routes!(start))
+        .routes(routes!(cancel))
 }
 
 /// A job's id as part of a path: what is no id names no job.
@@ -45,9 +48,23 @@ pub(super) fn id(path: IdPath) -> Result<JobId, ApiError> {
     path.map(|Path(id)| id).map_err(|_| ApiError::job_not_found())
 }
 
-async fn create(
+/// Create a job
+///
+/// Starts it as well, unless `auto_start` is `false`: the credits for its length are held, and charged when it
+/// completes. Unknown fields are ignored and named in `warnings`.
+#[utoipa::path(
+    post, path = PATH, operation_id = "createJob", tag = "Jobs",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "A repeated request with the same key and body gets the first one's answer, for 24 h")),
+    request_body(content = CreateJobRequest, example = json!({
+        "video_url": "https://example.com/clip.mp4", "model": "human", "bg_type": "transparent", "output_format": "webm",
+    })),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
+pub(super) async fn create(
     State(app): State<App>,
     Client(client): Client,
+    Extension(exchange): Extension<Exchange>,
     headers: HeaderMap,
     body: JsonBytes,
 ) -> Result<Response, ApiError> {
@@ -64,24 +81,41 @@ async fn create(
             None => Err(refusal),
         };
     }
-    let created = app.submit.create(&client, &request, promise.as_ref()).await.map_err(|err| {
+    let caller = Some(exchange.caller());
+    let created = app.submit.create(&client, &request, promise.as_ref(), caller).await.map_err(|err| {
         if promise.is_some() && matches!(err, SubmitError::Contention) {
             // The same key at the same moment, and neither answer is there yet.
             return ApiError::new(ErrorCode::Conflict, "The same request is being worked on").retry_after(1);
         }
         err.into()
     })?;
+    if !created.replayed {
+        exchange.kept();
+    }
     let message = if request.auto_start == Some(false) { "Job created" } else { "Job created and started" };
     let reply = answer(&app, &created.job, message).await?;
     Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
 }
 
+/// Start a draft
+///
+/// Fields of the body override the draft's; `video_url` and `auto_start` are ignored. A job that has started is answered
+/// as it is. A failed one is started again, and charged only if it completes.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/start", operation_id = "startJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    request_body(content = JobRequest, example = json!({"bg_type": "blur"})),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
 async fn start(State(app): State<App>, Client(client): Client, path: IdPath, body: JsonBytes) -> Answer<JobReply> {
     let id = id(path)?;
     let overrides = body.job_request()?;
     let before = own(&app, &client, &id).await?;
     match before.state.status() {
-        JobStatus::Created | JobStatus::Failed => can_do(&app, &request::overlay(&before.request, &overrides))?,
+        JobStatus::Created | JobStatus::Failed => {
+            let started = JobRequest { auto_start: None, ..request::overlay(&before.request, &overrides) };
+            can_do(&app, &started)?;
+        }
         // Nothing will start, so nothing needs to be possible.
         JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => {}
     }
@@ -93,11 +127,41 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
     answer(&app, &job, message).await
 }
 
-async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
+/// Read a job
+///
+/// `output_url` is made anew on each read. Poll until `status` is `completed` or `failed`.
+#[utoipa::path(
+    get, path = "/v1/jobs/{id}", operation_id = "getJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = Job)),
+)]
+pub(super) async fn read(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<Job> {
     let job = own(&app, &client, &id(path)?).await?;
-    Ok(Json(shown(&app, &job).await?))
+    Ok(Json(polled(&app, &job).await?))
 }
 
+/// Delete a job
+///
+/// With its media. One that has not ended is cancelled first.
+#[utoipa::path(
+    delete, path = "/v1/jobs/{id}", operation_id = "deleteJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "It is no more", body = DeletedReply)),
+)]
+async fn delete(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<DeletedReply> {
+    let id = id(path)?;
+    app.delete.delete(&client, &id).await?;
+    Ok(Json(DeletedReply { success: true, id: id.clone(), job_id: id, deleted: true }))
+}
+
+/// Cancel a job
+///
+/// It becomes `failed` with `error_code` `cancelled`, and its credits are released.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/cancel", operation_id = "cancelJob", tag = "Jobs",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "The job", body = JobReply)),
+)]
 async fn cancel(State(app): State<App>, Client(client): Client, path: IdPath) -> Answer<JobReply> {
     let job = app.cancel.cancel(&client, &id(path)?).await?;
     answer(&app, &job, "Job cancelled").await
@@ -111,6 +175,19 @@ struct ListParams {
     cursor: Option<String>,
 }
 
+/// List jobs
+///
+/// Newest first.
+#[utoipa::path(
+    get, path = PATH, operation_id = "listJobs", tag = "Jobs",
+    params(
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 20 when absent"),
+        ("offset" = Option<u32>, Query, maximum = 10_000, description = "Skip so many; not together with `cursor`"),
+        ("status" = Option<JobStatus>, Query, description = "Only these; `pending` also finds drafts"),
+        ("cursor" = Option<String>, Query, pattern = "^([0-9a-fA-F]{48})?$", description = "`next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "Jobs", body = JobList)),
+)]
 async fn list(
     State(app): State<App>,
     Client(client): Client,
@@ -121,7 +198,7 @@ async fn list(
     let page = app.jobs.list(&query).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for job in &page.items {
-        items.push(shown(&app, job).await?);
+        items.push(polled(&app, job).await?);
     }
     Ok(Json(JobList {
         jobs: items.clone(),
@@ -157,14 +234,18 @@ fn list_query(client: ClientId, params: &ListParams) -> Result<ListQuery, ApiErr
 }
 
 /// The client's own job. Another's is as unknown as one that does not exist.
-async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
+pub(super) async fn own(app: &App, client: &ClientId, id: &JobId) -> Result<JobRecord, ApiError> {
     let job = app.jobs.job(id).await?;
-    job.filter(|job| job.client == *client).ok_or_else(ApiError::job_not_found)
+    job.filter(|job| job.is_shown_to(client)).ok_or_else(ApiError::job_not_found)
 }
 
 /// Whether this service's workers can do what a valid request orders. One that is not valid passes: the use case
 /// refuses it in its own words.
-fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+pub(super) fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
+    if request.auto_start == Some(false) {
+        // A draft is judged when it is started.
+        return Ok(());
+    }
     let Ok(order) = request::validate(request, app.policy.allow_http) else { return Ok(()) };
     (app.models)(order.spec.model)
         .map_err(|message| ApiError::field("model", message).with_reason("model_unavailable"))?;
@@ -190,6 +271,15 @@ async fn shown(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
         Output::NotYet | Output::Gone => None,
     };
     Ok(view::job(job, link, app.policy.output_retention, now))
+}
+
+/// As [`shown`], with the job's place in the queue: for whoever waits.
+pub(super) async fn polled(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
+    let mut shown = shown(app, job).await?;
+    if shown.status == JobStatus::Pending {
+        shown.queue_position = app.line.position(&job.id).await;
+    }
+    Ok(shown)
 }
 
 /// Where a job's output is.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json};
 use rotoless_contract::api::{DownloadReply, HealthChecks, HealthReply, HealthStatus, PricingReply};
-use rotoless_contract::{Credits, ErrorCode, Model};
+use rotoless_contract::{Credits, ErrorCode, JobId, Model};
 use rotoless_core::policy::cost;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use super::jobs::{IdPath, Output, id, output_link};
@@ -19,17 +20,21 @@ use crate::App;
 use crate::envelope::ApiError;
 use crate::state::{Dependencies, HealthProbe};
 
-pub(crate) fn routes(app: &App) -> Router<App> {
-    let recent = Arc::new(Recent { probe: app.health.clone(), last: Mutex::new(None) });
-    Router::new()
-        .route("/api/download/{id}", get(download))
-        .route("/api/pricing", get(pricing))
-        .route("/health", get(async move || Json(health(&recent).await)))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(download)).routes(routes!(pricing)).routes(routes!(health))
 }
 
-/// The id is the right: it has 128 random bits.
+/// Find a job's output
+///
+/// Needs no key: the id, of 128 random bits, is the right.
+#[utoipa::path(
+    get, path = "/api/download/{id}", operation_id = "getDownload", tag = "Public",
+    params(("id" = JobId, Path, description = "The job")),
+    responses((status = 200, description = "A link", body = DownloadReply)),
+)]
 async fn download(State(app): State<App>, path: IdPath) -> Answer<DownloadReply> {
-    let job = app.jobs.job(&id(path)?).await?.ok_or_else(ApiError::job_not_found)?;
+    let job = app.jobs.job(&id(path)?).await?.filter(|job| job.deletion.is_none());
+    let job = job.ok_or_else(ApiError::job_not_found)?;
     match output_link(&app, &job).await? {
         Output::NotYet => Err(ApiError::new(ErrorCode::JobNotCompleted, "Job not completed")),
         Output::Gone => Err(ApiError::new(ErrorCode::NotFound, "The output has expired").with_reason("output_expired")),
@@ -43,16 +48,25 @@ async fn download(State(app): State<App>, path: IdPath) -> Answer<DownloadReply>
     }
 }
 
+/// Read the prices
+#[utoipa::path(
+    get, path = "/api/pricing", operation_id = "getPricing", tag = "Public",
+    responses((status = 200, description = "Prices", body = PricingReply)),
+)]
 async fn pricing(State(app): State<App>) -> Json<PricingReply> {
+    Json(prices(&app))
+}
+
+/// The price list.
+pub(super) fn prices(app: &App) -> PricingReply {
     let pricing = &app.policy.pricing;
     let per_minute = |model: Model| (model.to_string(), Credits(cost(pricing.per_second(model), 60)));
-    Json(PricingReply {
+    PricingReply {
         model_pricing_credits_per_minute: Model::ALL.iter().copied().map(per_minute).collect::<BTreeMap<_, _>>(),
-        // Credits are granted by the operator; the service itself sells none.
-        price_per_second_cents: 0.0,
-        packages: Vec::new(),
+        price_per_second_cents: pricing.price_per_second_cents,
+        packages: pricing.packages.clone(),
         pricing_version: pricing.version.clone(),
-    })
+    }
 }
 
 /// A look at the dependencies is shared by all who ask within this time: anybody may ask, as often as he likes.
@@ -60,12 +74,17 @@ const FRESH: Duration = Duration::from_secs(5);
 /// A dependency that does not answer within this time is away.
 const LOOK: Duration = Duration::from_secs(3);
 
-struct Recent {
+/// What the dependencies looked like lately.
+pub(crate) struct Recent {
     probe: Arc<dyn HealthProbe>,
     last: Mutex<Option<(Instant, Dependencies)>>,
 }
 
 impl Recent {
+    pub(crate) fn new(app: &App) -> Arc<Self> {
+        Arc::new(Self { probe: app.health.clone(), last: Mutex::new(None) })
+    }
+
     async fn look(&self) -> Dependencies {
         let mut last = self.last.lock().await;
         if let Some((at, found)) = *last
@@ -79,10 +98,17 @@ impl Recent {
     }
 }
 
-async fn health(recent: &Recent) -> HealthReply {
+/// Ask how the service is
+///
+/// Always 200. Looks are shared by all who ask within 5 s.
+#[utoipa::path(
+    get, path = "/health", operation_id = "getHealth", tag = "Public",
+    responses((status = 200, description = "The state of the service", body = HealthReply)),
+)]
+async fn health(Extension(recent): Extension<Arc<Recent>>) -> Json<HealthReply> {
     let found = recent.look().await;
     let all = found.database && found.queue && found.object_store;
-    HealthReply {
+    Json(HealthReply {
         status: if all { HealthStatus::Healthy } else { HealthStatus::Degraded },
         checks: HealthChecks {
             api: true,
@@ -94,5 +120,5 @@ async fn health(recent: &Recent) -> HealthReply {
             worker_last_seen: found.worker_last_seen,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-    }
+    })
 }

@@ -5,16 +5,17 @@
 
 mod form;
 
+use axum::Json;
 use axum::extract::{FromRequest, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
-use axum::{Json, Router};
 use rotoless_contract::api::{PresignReply, PresignRequest};
 use rotoless_contract::{ClientId, UploadId};
 use rotoless_core::header::FileType;
 use rotoless_core::ports::PutTerms;
 use rotoless_core::source::{upload_key, upload_url};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::Answer;
 use super::jobs::link_life;
@@ -23,16 +24,36 @@ use crate::auth::{Client, Given, single};
 use crate::envelope::ApiError;
 use crate::extract::JsonBytes;
 use crate::file_type::announced;
+use crate::openapi::{UploadAnswer, UploadForm};
 
-pub(crate) const PATH: &str = "/v1/uploads";
+const PATH: &str = "/v1/uploads";
+/// Where files are sent.
+pub(crate) const PATHS: [&str; 2] = [PATH, super::legacy::UPLOAD];
 /// Greatest background image in bytes.
-const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
+pub(super) const MAX_IMAGE_BYTES: u64 = 20 * 1000 * 1000;
 
-pub(crate) fn routes() -> Router<App> {
-    Router::new().route(PATH, post(upload))
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::default().routes(routes!(upload))
 }
 
-async fn upload(State(app): State<App>, Client(client): Client, request: Request) -> Result<Response, ApiError> {
+/// Upload a file
+///
+/// As a form, through the service; or as JSON, which gives a link to send the file to. Videos (MP4, QuickTime, WebM,
+/// Matroska, AVI) to work on, pictures (PNG, JPEG, WebP) for backgrounds. The type is what the bytes say.
+#[utoipa::path(
+    post, path = PATH, operation_id = "createUpload", tag = "Uploads",
+    request_body(content(
+        (UploadForm = "multipart/form-data"),
+        (PresignRequest = "application/json",
+            example = json!({"filename": "clip.mp4", "content_type": "video/mp4", "size": 1_048_576})),
+    )),
+    responses((status = 200, description = "Of a form: the upload; of JSON: where to send it", body = UploadAnswer)),
+)]
+pub(super) async fn upload(
+    State(app): State<App>,
+    Client(client): Client,
+    request: Request,
+) -> Result<Response, ApiError> {
     let is_form = match single(request.headers(), header::CONTENT_TYPE.as_str()) {
         Given::Twice | Given::Unreadable => return Err(ApiError::invalid("Content-Type is not readable")),
         Given::No => false,

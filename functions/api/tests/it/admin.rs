@@ -1,6 +1,6 @@
 //! Keys and credits, as the operator handles them.
 
-use rotoless_contract::api::{CreateKeyReply, GrantReply, KeyList};
+use rotoless_contract::api::{CreateKeyReply, GrantReply, KeyInfo, KeyList};
 use rotoless_contract::signature::webhook_secret;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -16,13 +16,16 @@ async fn a_key_is_shown_once_and_listed_without_its_secret() {
     assert!(created.json["key_fingerprint"].is_string() && created.json["api_key"].is_string());
     let created: CreateKeyReply = created.ok();
     let master = SecretString::from("the webhook master");
-    let expected = webhook_secret(&master, &"acme".parse().unwrap());
+    let expected = webhook_secret(&master, &"acme".parse().unwrap(), 0);
     assert_eq!(created.webhook_secret, expected.expose_secret());
     assert_eq!(world.credits(&created.api_key).await, [2.5, 0.0, 0.0]);
 
     let list = world.get("/v1/admin/keys").admin().send().await;
     assert!(!list.text.contains(&created.api_key[4..]) && !list.text.contains("key_hash"));
-    assert_eq!(list.ok::<KeyList>().items, [created.key]);
+    let mut listed = list.ok::<KeyList>().items.remove(0);
+    // It has opened the balance once.
+    assert!(listed.last_used_at.take().is_some_and(|at| at >= created.key.created_at));
+    assert_eq!(listed, KeyInfo { calls: 1, ..created.key });
 }
 
 /// G-33

@@ -88,7 +88,7 @@ async fn a_request_id_is_always_ours() {
 /// G-35: what a panic said stays inside.
 #[tokio::test]
 async fn a_panic_is_a_500_that_tells_nothing() {
-    let world = World::with(|state| state.models = Arc::new(|_| panic!("internal detail 7f3a"))).await;
+    let world = World::with(|host, _| host.models = Arc::new(|_| panic!("internal detail 7f3a"))).await;
     let key = world.client("acme", 10).await;
     let video_url = world.upload(&key).await;
     let reply = world.post("/v1/jobs").key(&key).json(&json!({"video_url": video_url})).send().await;
@@ -101,9 +101,9 @@ async fn a_panic_is_a_500_that_tells_nothing() {
 #[tokio::test]
 async fn a_database_that_is_away_is_a_503_with_retry_after() {
     let nowhere = AwsClients::connect(&settings_of_nowhere()).await;
-    let world = World::with(move |state| {
+    let world = World::with(move |_, ports| {
         let away = Arc::new(Store::new(nowhere.dynamodb, settings_of_nowhere().names));
-        (state.keys, state.jobs) = (away.clone(), away);
+        (ports.keys, ports.jobs) = (away.clone(), away);
     })
     .await;
     let key = rotoless_core::api_key::generate([1; 32]);

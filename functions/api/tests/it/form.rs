@@ -118,7 +118,7 @@ async fn a_file_name_is_only_shown() {
 
 #[tokio::test]
 async fn a_file_larger_than_the_host_takes_is_told_the_other_way() {
-    let world = World::with(|state| state.max_multipart_bytes = 1_000_000).await;
+    let world = World::with(|host, _| host.max_multipart_bytes = 1_000_000).await;
     let key = world.client("acme", 0).await;
     let mut exact = CLIP.to_vec();
     exact.resize(1_000_000, 0);
@@ -229,7 +229,7 @@ async fn an_upload_is_read_only_as_fast_as_it_is_stored() {
     const PIECE: usize = 64 * 1024;
     const PIECES: u64 = 3200;
     let sink = Arc::new(Patient { may: Notify::new(), taken: AtomicU64::new(0) });
-    let world = World::with(|state| state.uploads = sink.clone()).await;
+    let world = World::with(|_, ports| ports.uploads = sink.clone()).await;
     let key = world.client("acme", 0).await;
     let (sent, ahead) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let head = format!("--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n");

@@ -126,8 +126,8 @@ async fn a_promise_begins_with_the_job_and_outlives_the_model() {
     let gone = Arc::new(AtomicBool::new(false));
     let world = {
         let gone = gone.clone();
-        World::with(move |state| {
-            state.models = Arc::new(move |_| if gone.load(Ordering::SeqCst) { Err("gone".to_owned()) } else { Ok(()) });
+        World::with(move |host, _| {
+            host.models = Arc::new(move |_| if gone.load(Ordering::SeqCst) { Err("gone".to_owned()) } else { Ok(()) });
         })
         .await
     };

@@ -241,12 +241,12 @@ async fn fields_that_are_the_services_own_are_ignored_and_named() {
 
 #[tokio::test]
 async fn a_job_that_the_workers_cannot_do_is_refused_before_it_costs_anything() {
-    let world = World::with(|state| {
-        state.models = Arc::new(|model| match model {
+    let world = World::with(|host, _| {
+        host.models = Arc::new(|model| match model {
             Model::Human => Err("run `rotoless models fetch human`".to_owned()),
             Model::Original | Model::Light | Model::Pro => Ok(()),
         });
-        state.supported =
+        host.supported =
             Arc::new(
                 |spec| {
                     if spec.background == Background::Transparent { Err("not yet".to_owned()) } else { Ok(()) }

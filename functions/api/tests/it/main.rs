@@ -3,12 +3,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod access;
+mod account;
 mod admin;
 mod bounds;
+mod deleted;
+mod document;
+mod documented;
 mod envelope;
+mod faults;
 mod form;
 mod idempotency;
 mod jobs;
+mod limits;
 mod presigned;
+mod provoked;
 mod public;
+mod story;
 mod world;

@@ -9,25 +9,26 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use futures::stream;
 use http_body_util::BodyExt as _;
-use rotoless_api::{ApiState, Dependencies, HealthProbe, router};
+use rotoless_api::on_aws::{Adapters, backends};
+use rotoless_api::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, Ports, router};
 use rotoless_aws::config::StaticCredentials;
-use rotoless_aws::system::{SystemClock, SystemEntropy};
-use rotoless_aws::wakers::InProcessWaker;
-use rotoless_aws::{AwsClients, Endpoints, HeaderProbe, Names, S3Objects, Settings, SqsQueue, Store};
+use rotoless_aws::{AwsClients, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
 use rotoless_contract::manifest::{Manifest, manifest_key, output_key};
 use rotoless_contract::media::{InputInfo, OutputInfo};
 use rotoless_contract::signature::sha256_hex;
-use rotoless_contract::worker::{ClaimReply, ClaimRequest, ReportRequest};
-use rotoless_contract::{JobId, JobStatus};
+use rotoless_contract::worker::{ClaimReply, ClaimRequest, HeartbeatRequest, ReportRequest, Stage};
+use rotoless_contract::{Attempt, JobId, JobStatus};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Jobs as _, UploadSink as _};
-use rotoless_core::usecase::{AttemptCalls, Cancel, Claims, Submit};
+use rotoless_core::usecase::{AttemptCalls, Claims};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
+
+use crate::documented;
 
 pub(crate) const ADMIN_TOKEN: &str = "the operator's token";
 pub(crate) const BASE: &str = "http://127.0.0.1:8080";
@@ -36,7 +37,9 @@ pub(crate) const CLIP: &[u8] = include_bytes!("../../../../samples/portrait.mp4"
 
 pub(crate) struct World {
     pub(crate) router: Router,
-    pub(crate) state: ApiState,
+    /// What the router was made of.
+    pub(crate) ports: Ports,
+    pub(crate) host: Host,
     pub(crate) store: Arc<Store>,
     pub(crate) objects: Arc<S3Objects>,
     pub(crate) queue: Arc<SqsQueue>,
@@ -57,54 +60,36 @@ impl HealthProbe for AllWell {
 
 impl World {
     pub(crate) async fn start() -> Self {
-        Self::with(|_| {}).await
+        Self::with(|_, _| {}).await
     }
 
     /// A service whose host decided otherwise in some point.
-    pub(crate) async fn with(decide: impl FnOnce(&mut ApiState)) -> Self {
+    pub(crate) async fn with(decide: impl FnOnce(&mut Host, &mut Ports)) -> Self {
         // The second world of a process finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let (embedded, settings) = embedded(&dir).await;
         let clients = AwsClients::connect(&settings).await;
-        let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
-        let objects = Arc::new(S3Objects::new(&clients, &settings.names.bucket));
-        let queue = Arc::new(SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url));
-        let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
-        let policy = Arc::new(Policy::default());
-        let submit = Submit {
-            jobs: store.clone(),
-            promises: store.clone(),
-            objects: objects.clone(),
-            probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
-            queue: queue.clone(),
-            waker: Arc::new(InProcessWaker),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            policy: policy.clone(),
-        };
-        let cancel =
-            Cancel { jobs: store.clone(), clock: clock.clone(), entropy: entropy.clone(), policy: policy.clone() };
-        let mut state = ApiState {
-            jobs: store.clone(),
-            keys: store.clone(),
-            accounts: store.clone(),
-            objects: objects.clone(),
-            uploads: objects.clone(),
-            submit: Arc::new(submit),
-            cancel: Arc::new(cancel),
-            clock: clock.clone(),
-            entropy: entropy.clone(),
-            policy: policy.clone(),
+        let adapters = Adapters::new(&clients, &settings);
+        let Adapters { store, objects, queue } = adapters.clone();
+        let mut ports = adapters.ports();
+        let mut host = Host {
+            policy: Arc::new(Policy::default()),
             public_base: BASE.to_owned(),
             admin_token: Some(SecretString::from(ADMIN_TOKEN)),
+            legacy: LegacyApi::Keyed,
             max_multipart_bytes: 500_000_000,
             webhook_master: SecretString::from("the webhook master"),
             models: Arc::new(|_| Ok(())),
             supported: Arc::new(|_| Ok(())),
             health: Arc::new(AllWell),
+            streams: None,
+            backends: backends(["DynamoDB", "S3", "SQS", "a test"]),
         };
-        decide(&mut state);
+        decide(&mut host, &mut ports);
+        let policy = host.policy.clone();
+        let (clock, entropy) = (ports.clock.clone(), ports.entropy.clone());
+        let router = router(ApiState::new(ports.clone(), host.clone()));
         let claims = Claims {
             jobs: store.clone(),
             objects: objects.clone(),
@@ -114,8 +99,7 @@ impl World {
             master: SecretString::from("the report master"),
         };
         let attempts = AttemptCalls { jobs: store.clone(), objects: objects.clone(), clock, entropy, policy };
-        let router = router(state.clone());
-        Self { router, state, store, objects, queue, claims, attempts, _embedded: embedded, _dir: dir }
+        Self { router, ports, host, store, objects, queue, claims, attempts, _embedded: embedded, _dir: dir }
     }
 
     pub(crate) fn get(&self, path: &str) -> Call<'_> {
@@ -128,7 +112,7 @@ impl World {
 
     pub(crate) fn call(&self, method: Method, path: &str) -> Call<'_> {
         let request = Request::builder().method(method).uri(path);
-        Call { world: self, request, body: Body::empty() }
+        Call { router: &self.router, request, body: Body::empty() }
     }
 
     /// A new client's key, with this many credits.
@@ -221,6 +205,12 @@ impl World {
         self.attempts.report(id, claim.attempt, &report, &body).await.unwrap();
     }
 
+    /// A sign of life of an attempt: whether it is told to stop.
+    pub(crate) async fn beat(&self, id: &JobId, attempt: Attempt) -> bool {
+        let beat = HeartbeatRequest { stage: Stage::Matte, frames_done: 1, frames_total: 75 };
+        self.attempts.heartbeat(id, attempt, &beat).await.unwrap().cancel
+    }
+
     async fn put(&self, key: &str, bytes: Bytes) {
         let body = Box::pin(stream::iter([Ok(bytes)]));
         self.objects.store(key, "application/octet-stream", body, u64::MAX).await.unwrap();
@@ -259,6 +249,7 @@ async fn embedded(dir: &tempfile::TempDir) -> (Embedded, Settings) {
             idempotency: names.idempotency_table,
             deliveries: names.deliveries_table,
             limits: names.limits_table,
+            usage: names.usage_table,
             bucket: names.media_bucket,
             jobs_queue_url: names.jobs_queue_url,
         },
@@ -286,6 +277,7 @@ pub(crate) fn settings_of_nowhere() -> Settings {
             idempotency: name(),
             deliveries: name(),
             limits: name(),
+            usage: name(),
             bucket: name(),
             jobs_queue_url: nowhere.to_string(),
         },
@@ -294,12 +286,18 @@ pub(crate) fn settings_of_nowhere() -> Settings {
 
 /// One request to be.
 pub(crate) struct Call<'a> {
-    world: &'a World,
+    router: &'a Router,
     request: axum::http::request::Builder,
     body: Body,
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    /// Another router is asked than the world's.
+    pub(crate) fn of(mut self, router: &'a Router) -> Self {
+        self.router = router;
+        self
+    }
+
     pub(crate) fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.request = self.request.header(name, value.as_ref());
         self
@@ -329,13 +327,15 @@ impl Call<'_> {
     /// The answer. What every answer must have is checked here, so for each of them.
     pub(crate) async fn send(self) -> Reply {
         let request = self.request.body(self.body).unwrap();
-        let response = self.world.router.clone().oneshot(request).await.unwrap();
+        let (method, target) = (request.method().clone(), request.uri().to_string());
+        let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let text = String::from_utf8(body.to_vec()).unwrap();
         let json: Value = serde_json::from_str(&text).unwrap_or_else(|err| panic!("not JSON ({err}): {text}"));
         let reply = Reply { status: parts.status, headers: parts.headers, json, text };
         reply.is_well_formed();
+        documented::expects(method.as_str(), &target, &reply);
         reply
     }
 }
@@ -351,7 +351,8 @@ impl Reply {
     fn is_well_formed(&self) {
         assert_eq!(self.headers["content-type"], "application/json");
         assert_eq!(self.headers["x-content-type-options"], "nosniff");
-        assert_eq!(self.headers["cache-control"], "no-store");
+        let cache = self.headers["cache-control"].to_str().unwrap();
+        assert!(cache == "no-store" || self.json.get("openapi").is_some(), "{cache}");
         let request_id = self.headers["x-request-id"].to_str().unwrap();
         assert!(request_id.starts_with("req_") && request_id.len() == 36, "{request_id}");
         if self.status.as_u16() >= 400 {

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Request};
-use axum::http::header;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, TryStreamExt, stream};
 use rotoless_contract::api::UploadReply;
@@ -20,7 +19,7 @@ use crate::App;
 use crate::envelope::ApiError;
 use crate::extract::content_length;
 use crate::file_type::SNIFF_BYTES;
-use crate::intake::{Bounds, Fault, Gauge, bounded, discard};
+use crate::intake::{Bounds, Fault, Gauge, bounded};
 use crate::routes::Answer;
 
 /// A whole upload must have come after this time.
@@ -37,10 +36,6 @@ pub(super) async fn receive(app: &App, client: &ClientId, request: Request) -> A
     let most = app.max_multipart_bytes.min(app.policy.limits.max_bytes);
     let bytes = most.saturating_add(AROUND_THE_FILE);
     if let Some(length) = content_length(&parts.headers).filter(|length| *length > bytes) {
-        // Who expects to be told first has not sent the body yet.
-        if !parts.headers.contains_key(header::EXPECT) {
-            discard(&mut body.into_data_stream()).await;
-        }
         let everywhere = length > app.policy.limits.max_bytes.saturating_add(AROUND_THE_FILE);
         return Err(if everywhere { too_large().with_param("file") } else { over(app) });
     }
@@ -91,7 +86,6 @@ async fn store(
         return Err(ApiError::invalid("Invalid file type").with_reason("empty_file").with_param("file"));
     }
     let Some(file_type) = sniff(&first) else {
-        discard(field).await;
         return Err(invalid_file_type().with_param("file"));
     };
     let most = greatest(app, file_type);
@@ -103,7 +97,6 @@ async fn store(
     match stored {
         Ok(size) => Ok((upload, size)),
         Err(UploadError::TooLarge) => {
-            discard(field).await;
             Err(if most > app.max_multipart_bytes { over(app) } else { too_large().with_param("file") })
         }
         Err(UploadError::Body(_)) => Err(broken(app, gauge)),

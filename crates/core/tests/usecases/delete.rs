@@ -1,0 +1,92 @@
+//! Deletion: marked first, so that a crash at any call leaves a job that the sweep finishes.
+
+use rotoless_core::lifecycle::Phase;
+use rotoless_core::usecase::{Delete, DeleteError};
+
+use super::store::{Call, When};
+use super::world::World;
+
+impl World {
+    fn deleter(&self) -> Delete {
+        Delete {
+            jobs: self.store.clone(),
+            objects: self.store.clone(),
+            clock: self.clock.clone(),
+            entropy: self.entropy.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
+    fn objects(&self) -> usize {
+        self.store.tables().objects.len()
+    }
+}
+
+/// G-41: whichever call is the last that this process makes.
+#[tokio::test]
+async fn a_deletion_that_a_crash_interrupts_is_finished_by_the_sweep() {
+    for when in [When::Before, When::After] {
+        for n in 0..6 {
+            let world = World::new();
+            let id = world.created().await;
+            let claim = world.claimed(&id).await;
+            let digest = world.finish_work(&claim);
+            world.report_completed(&claim, &digest).await.unwrap();
+            world.fail_call(n, when);
+            let deleted = world.deleter().delete(&world.client, &id).await;
+            if deleted.is_err() && world.job(&id).deletion.is_none() {
+                assert!(world.objects() > 0, "nothing happened, so nothing is gone");
+                continue;
+            }
+            world.pass(1);
+            world.sweep().await;
+            assert_eq!(world.objects(), 0, "call {n} {when:?}");
+            let job = world.job(&id);
+            assert!(job.deletion.unwrap().media_removed && job.metadata.is_none() && job.webhook_url.is_none());
+            assert!(matches!(job.state.phase, Phase::Completed), "what was paid stays paid");
+        }
+    }
+}
+
+/// A worker's link outlives the deletion: what it writes then is removed by a later look, and then nothing is due.
+#[tokio::test]
+async fn what_a_worker_writes_after_the_deletion_is_removed_too() {
+    let world = World::new();
+    let id = world.created().await;
+    let claim = world.claimed(&id).await;
+    world.deleter().delete(&world.client, &id).await.unwrap();
+    assert_eq!(world.balance().held.0, 0);
+    assert!(world.heartbeat(&claim, 1, 90).await.unwrap().cancel);
+    world.upload_output(&claim);
+    world.pass(3 * 3600);
+    assert_eq!(world.sweep().await.erased, 1);
+    assert_eq!((world.objects(), world.job(&id).due_at), (0, None));
+    assert_eq!(world.sweep().await.seen, 0);
+}
+
+#[tokio::test]
+async fn a_job_is_deleted_once_by_its_owner_alone_and_nothing_begins_again() {
+    let world = World::new();
+    let id = world.created().await;
+    let stranger = world.other_client();
+    assert!(matches!(stranger.deleter().delete(&stranger.client, &id).await, Err(DeleteError::UnknownJob)));
+    world.deleter().delete(&world.client, &id).await.unwrap();
+    assert!(matches!(world.deleter().delete(&world.client, &id).await, Err(DeleteError::UnknownJob)));
+    let start = world.submit().start(&world.client, &id, &world.request()).await;
+    assert!(start.is_err());
+    assert!(world.try_claim_with("anything", &id).await.is_err());
+    assert_eq!((world.events(&id).len(), world.job(&id).due_at), (0, None));
+}
+
+/// The store is away for the media: the client is answered, and the sweep comes again until they are gone.
+#[tokio::test]
+async fn a_store_that_is_away_delays_the_removal_and_loses_nothing() {
+    let world = World::new();
+    let id = world.created().await;
+    world.down(Call::DeletePrefix);
+    world.deleter().delete(&world.client, &id).await.unwrap();
+    assert_eq!(world.sweep().await.failed, 1);
+    world.all_up();
+    world.pass(1);
+    assert_eq!((world.sweep().await.erased, world.objects()), (1, 0));
+}
