@@ -49,7 +49,8 @@ async fn a_clip_goes_through_the_whole_service_and_comes_back_with_alpha_and_sou
 async fn a_clip_comes_back_on_the_clients_own_picture_in_a_format_that_is_no_video() {
     in_a_world(Options::default(), async |world| {
         let client = world.client("acme", 10.0).await;
-        let video_url = client.upload(&Clip::SMALL.make(world.scratch())).await;
+        let clip = Clip::SMALL.make(world.scratch());
+        let video_url = client.upload(&clip).await;
         let picture = media::plain_picture(world.scratch(), "0xff0000");
         let image_url = client.upload(&picture).await;
         let order = json!({

@@ -189,7 +189,7 @@ fn colour_survives_every_matrix_and_range() {
 fn sound_beyond_the_longest_clip_is_cut() {
     let bench = Bench::new();
     let engine = free_engine(&bench);
-    let clip = box_clip(&bench, "in.mp4", "160x90", 25, 25, &["-af", "apad=whole_dur=4"]);
+    let clip = box_clip(&bench, "in.mp4", "160x90", 25, 25, &["-af", "aloop=loop=3:size=44100"]);
     let limits = MediaLimits { max_duration_ms: 2000, ..MediaLimits::default() };
     let probe = engine.probe(&clip, &limits).unwrap();
     let (output, spec, work_dir) = (bench.path("out.webm"), transparent(Model::Human), bench.directory.path());
