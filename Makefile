@@ -36,6 +36,12 @@ test: setup ## every test
 	@scripts/setup-python
 	@scripts/test
 
+fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES=500 SEED=1)
+	@scripts/setup-python
+	@cargo build --locked --quiet --workspace --bins --tests
+	@ROTOLESS_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) ROTOLESS_FUZZ_SEED=$(or $(SEED),1) \
+		cargo test --locked --quiet --package rotoless-tests --test it fuzz:: -- --nocapture
+
 bench: setup ## the pipeline beside its floor, the API beside its calls of AWS and under load; PROFILE=release
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
@@ -48,4 +54,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test bench openapi lint
+.PHONY: help build setup demo test bench openapi fuzz-api lint

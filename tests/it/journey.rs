@@ -44,6 +44,50 @@ async fn a_clip_goes_through_the_whole_service_and_comes_back_with_alpha_and_sou
     .await;
 }
 
+/// The background is a second upload of the client's; the worker fetches both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clip_comes_back_on_the_clients_own_picture_in_a_format_that_is_no_video() {
+    in_a_world(Options::default(), async |world| {
+        let client = world.client("acme", 10.0).await;
+        let clip = Clip::SMALL.make(world.scratch());
+        let video_url = client.upload(&clip).await;
+        let picture = media::plain_picture(world.scratch(), "0xff0000");
+        let image_url = client.upload(&picture).await;
+        let order = json!({
+            "video_url": video_url, "model": "light", "output_format": "gif",
+            "background": {"type": "image", "image_url": image_url},
+            "composition": {"canvas": {"width": 200, "height": 200}, "foreground": {"anchor": "bottom-center"}},
+        });
+        let job = client.completed(&client.order_with(order).await, JOB).await;
+        let output = job.output.as_ref().expect("an output");
+        assert!(!output.info.has_alpha && !output.info.has_audio);
+        let gif = world.scratch().join("output.gif");
+        client.download(&job, &gif).await;
+        let pixels = media::pixels(&gif, None, "null", "rgb24");
+        assert_eq!(pixels.len(), 200 * 200 * 3 * Clip::SMALL.frames());
+        // Above the foreground there is nothing but the picture.
+        let corner = &pixels[..3];
+        assert!(corner[0] > 240 && corner[1] < 15 && corner[2] < 15, "{corner:?}");
+
+        // A video is no picture, and another's upload is nobody's.
+        let stranger = world.client("other", 10.0).await;
+        for (client, image_url, reason) in
+            [(&client, &video_url, "invalid_file_type"), (&stranger, &image_url, "upload_not_found")]
+        {
+            let video_url = client.upload(&Clip::SMALL.make(world.scratch())).await;
+            let order =
+                json!({"video_url": video_url, "model": "light", "bg_type": "image", "bg_image_url": image_url});
+            let refused = client.post("/v1/jobs", &order).await;
+            refused.is(400, "invalid_request");
+            assert_eq!(
+                (&refused.json["error"]["reason"], &refused.json["error"]["param"]),
+                (&json!(reason), &json!("bg_image_url"))
+            );
+        }
+    })
+    .await;
+}
+
 fn check_tracks(facts: &Value) {
     let streams = facts["streams"].as_array().unwrap();
     let codec =

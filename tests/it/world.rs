@@ -244,6 +244,9 @@ impl Drop for World {
         let Some(mut service) = self.service.take() else { return };
         // The test failed: its service goes at once, and its log helps to see why.
         let session = i32::try_from(service.id()).unwrap_or(0);
+        if let Ok(Some(status)) = service.try_wait() {
+            eprintln!("---- the service had ended by itself: {status}");
+        }
         let _ = service.kill();
         let _ = service.wait();
         for process in processes::of_session(session) {

@@ -305,7 +305,12 @@ mod tests {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let grandchild: i32 = line.trim().parse().unwrap();
-        assert!(is_running(grandchild));
+        // Between fork and exec a process has no command line for an instant.
+        let end = Instant::now() + Duration::from_secs(10);
+        while !is_running(grandchild) {
+            assert!(Instant::now() < end, "process {grandchild} never ran");
+            std::thread::yield_now();
+        }
         drop(child);
         wait_until_gone(grandchild);
     }

@@ -89,7 +89,7 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
         .find(|stream| stream.codec_type == "video" && stream.disposition.attached_pic == 0)
         .ok_or(EngineError::NoVideoStream)?;
     let audio = description.streams.iter().find(|stream| stream.codec_type == "audio");
-    let picture = Picture::of(video, limits)?;
+    let mut picture = Picture::of(video, limits)?;
 
     let wanted = Wanted { video: video.index, audio: audio.map(|stream| stream.index), max_packets: MAX_PACKETS };
     let stamps = stamps(tools, input, container, limits, wanted)?;
@@ -102,27 +102,39 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
                 NoTimeline::Limit(limit) => limit.into(),
             }
         })?;
-    let duration_ms = timeline.rate.duration_ms(timeline.frames);
+    let mut warnings = std::mem::take(&mut picture.warnings);
+    warnings.extend(timeline_warnings(&timeline, shown, &description));
+    let audio = audio.zip(stamps.audio).map(|(stream, span)| (stream, sound_ms(stream, span)));
+    Ok(measured(container, video, audio, picture, &timeline, warnings))
+}
 
-    let mut warnings = picture.warnings;
-    warnings.extend(timeline_warnings(&timeline, shown, duration_ms, &description));
-    let audio_ms = audio.zip(stamps.audio).map(|(stream, (first, last))| {
-        #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
-        let seconds = last.saturating_sub(first) as f64 * tick_seconds(stream);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let ms = (seconds * 1000.0).round() as u64;
-        ms
-    });
+/// A track without a single packet has no length, and is no sound.
+fn sound_ms(stream: &Stream, (first, last): (i64, i64)) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
+    let seconds = last.saturating_sub(first) as f64 * tick_seconds(stream);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+    let ms = (seconds * 1000.0).round() as u64;
+    ms
+}
+
+fn measured(
+    container: Container,
+    video: &Stream,
+    audio: Option<(&Stream, u64)>,
+    picture: Picture,
+    timeline: &Timeline,
+    warnings: Vec<String>,
+) -> Probe {
+    let duration_ms = timeline.rate.duration_ms(timeline.frames);
     #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
     let duration_seconds = duration_ms as f64 / 1000.0;
-    Ok(Probe {
+    Probe {
         info: InputInfo {
             width: picture.width,
             height: picture.height,
             fps: timeline.rate.fps(),
             codec: video.codec_name.clone(),
-            // A track without a single packet is no sound.
-            has_audio: audio_ms.is_some(),
+            has_audio: audio.is_some(),
             duration_seconds,
         },
         duration_ms,
@@ -131,15 +143,15 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
         source: Source {
             container,
             video_index: video.index,
-            audio_index: audio.filter(|_| audio_ms.is_some()).map(|stream| stream.index),
-            audio_ms,
+            audio_index: audio.map(|(stream, _)| stream.index),
+            audio_ms: audio.map(|(_, ms)| ms),
             rate: timeline.rate,
             shift_seconds: timeline.shift_seconds,
             width: picture.width,
             height: picture.height,
             filters: picture.filters,
         },
-    })
+    }
 }
 
 fn tick_seconds(stream: &Stream) -> f64 {
@@ -150,7 +162,7 @@ fn declared_rate(stream: &Stream) -> Option<Rate> {
     Rate::parse(&stream.r_frame_rate).or_else(|| Rate::parse(&stream.avg_frame_rate))
 }
 
-fn timeline_warnings(timeline: &Timeline, shown: usize, duration_ms: u64, description: &Description) -> Vec<String> {
+fn timeline_warnings(timeline: &Timeline, shown: usize, description: &Description) -> Vec<String> {
     let mut warnings = Vec::new();
     if timeline.is_variable {
         warnings.push(format!(
@@ -162,7 +174,7 @@ fn timeline_warnings(timeline: &Timeline, shown: usize, duration_ms: u64, descri
     // The container's length is the longest of all its tracks, so only a header that claims less is telling.
     let claimed = description.format.duration.as_deref().and_then(|text| text.parse::<f64>().ok());
     #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
-    let measured = duration_ms as f64 / 1000.0;
+    let measured = timeline.rate.duration_ms(timeline.frames) as f64 / 1000.0;
     if let Some(claimed) = claimed.filter(|claimed| measured > claimed + 1.0 || *claimed > 10.0 * measured + 1.0) {
         warnings.push(format!("the file claims {claimed:.1} s; its picture is {measured:.1} s long, which counts"));
     }

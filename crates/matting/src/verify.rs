@@ -204,7 +204,6 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         max_fps: promise.limits.max_fps.saturating_add(1),
         // A canvas may be larger than what is accepted of a source.
         max_side: promise.limits.max_side.max(side(promise.size.width)).max(side(promise.size.height)),
-        ..*promise.limits
     };
     probe(tools, file, &limits).map_err(|error| match error {
         EngineError::NotAVideo | EngineError::NoVideoStream | EngineError::Damaged { .. } | EngineError::Limit(_) => {

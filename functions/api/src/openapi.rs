@@ -95,7 +95,7 @@ impl ToSchema for CreateJobRequest {
 #[expect(dead_code, reason = "the form is read as a stream")]
 pub(crate) struct UploadForm {
     /// The file, with its name.
-    #[schema(value_type = String, content_media_type = "application/octet-stream")]
+    #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
 }
 

@@ -119,7 +119,9 @@ async fn every_background_in_every_format_and_form_is_what_the_job_shows() {
                     ("both", json!({"bg_type": other, "background": kind.as_object()}), kind.shown(fit)),
                 ];
                 for (form, options, shown) in forms {
-                    for way in ["draft", "job", "start"] {
+                    // A start reads the same fields by the same code: once a kind is enough.
+                    let ways: &[&str] = if form == "object" { &["draft", "job", "start"] } else { &["draft", "job"] };
+                    for way in ways {
                         let what = format!("{} as {form} in {format} by a {way}", kind.name);
                         let reply = ask(&client, way, &source, &options).await;
                         if kind.name == "transparent" && *format == OutputFormat::Mp4 {
@@ -293,7 +295,7 @@ async fn a_composition_is_shown_with_its_defaults_and_bounded() {
             placed(json!({"scale": "large"})),
             placed(json!({"offset": {"x": 100_000, "y": 0}})),
             placed(json!({"offset": {"x": 0, "y": i64::MIN}})),
-            placed(json!({"offset": [0, 0]})),
+            placed(json!({"offset": "left"})),
         ] {
             let refused = ask(&client, "draft", &source, &json!({"composition": composition})).await;
             refused.is(400, "invalid_request");

@@ -11,7 +11,7 @@ mod answers;
 mod backgrounds;
 mod errors;
 mod idempotency;
-mod library;
+pub(crate) mod library;
 mod lifecycle;
 mod limits;
 mod ownership;

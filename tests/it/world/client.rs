@@ -128,7 +128,8 @@ impl Client {
     pub(crate) async fn upload(&self, file: &Path) -> String {
         let body = std::fs::read(file).unwrap();
         let name = file.file_name().unwrap().to_str().unwrap();
-        let asked = json!({"filename": name, "content_type": "video/mp4", "size": body.len()});
+        let content_type = if name.ends_with(".png") { "image/png" } else { "video/mp4" };
+        let asked = json!({"filename": name, "content_type": content_type, "size": body.len()});
         let presigned = self.post("/v1/uploads", &asked).await.ok();
         let mut put = self.door.http.put(text(&presigned["upload_url"])).body(body);
         for (name, value) in presigned["headers"].as_object().unwrap() {

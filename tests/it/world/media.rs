@@ -42,6 +42,16 @@ impl Clip {
     }
 }
 
+/// A PNG of one colour, ffmpeg's name for it.
+pub(crate) fn plain_picture(dir: &Path, colour: &str) -> PathBuf {
+    let path = dir.join(format!("picture-{colour}.png"));
+    let source = format!("color=c={colour}:s=64x64");
+    run(Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-y", "-f", "lavfi", "-i", &source, "-frames:v", "1"])
+        .arg(&path));
+    path
+}
+
 /// Every pixel of every frame of `file`, decoded by `decoder` if one is named.
 pub(crate) fn pixels(file: &Path, decoder: Option<&str>, filter: &str, format: &str) -> Vec<u8> {
     let mut command = Command::new("ffmpeg");

@@ -29,11 +29,11 @@ pub struct UploadReply {
 pub struct PresignRequest {
     /// The file's name.
     pub filename: String,
-    /// Its media type. Where it says `application/octet-stream`, the extension of `filename` decides.
+    /// Its media type. Where it says nothing, or `application/octet-stream`, the extension of `filename` decides.
     #[cfg_attr(
         feature = "openapi",
         schema(
-            pattern = "^(video/(mp4|quicktime|webm|x-matroska|x-msvideo)|image/(png|jpeg|webp)|application/octet-stream)( *;.*)?$"
+            pattern = "^((video/(mp4|quicktime|webm|x-matroska|x-msvideo)|image/(png|jpeg|webp)|application/octet-stream)( *;.*)?)?$"
         )
     )]
     pub content_type: String,

@@ -3,7 +3,9 @@
 use rotoless_contract::spec::{Background, Model, OutputFormat, Rgb};
 use rotoless_contract::worker::MediaLimits;
 
-use crate::support::{Bench, box_clip, described, free_engine, raw, spec, transparent, webm_alpha};
+use rotoless_matting::Task;
+
+use crate::support::{Bench, Counting, box_clip, described, free_engine, raw, spec, transparent, webm_alpha};
 
 const GREEN: Background = Background::Color { color: Rgb([0, 255, 0]) };
 
@@ -180,4 +182,28 @@ fn colour_survives_every_matrix_and_range() {
         let worst = pixel.iter().zip(expected).map(|(a, b)| a.abs_diff(b)).max().unwrap();
         assert!(worst <= 3, "{case}: {pixel:?} is not {expected:?}");
     }
+}
+
+/// Players stop with the longer of both; what is beyond the limit is cut, and the check knows it.
+#[test]
+fn sound_beyond_the_longest_clip_is_cut() {
+    let bench = Bench::new();
+    let engine = free_engine(&bench);
+    let clip = box_clip(&bench, "in.mp4", "160x90", 25, 25, &["-af", "aloop=loop=3:size=44100"]);
+    let limits = MediaLimits { max_duration_ms: 2000, ..MediaLimits::default() };
+    let probe = engine.probe(&clip, &limits).unwrap();
+    let (output, spec, work_dir) = (bench.path("out.webm"), transparent(Model::Human), bench.directory.path());
+    let task = Task {
+        input: &clip,
+        output: &output,
+        background: None,
+        work_dir,
+        probe: &probe,
+        spec: &spec,
+        limits,
+        paid_seconds: None,
+    };
+    let finished = engine.remove_background(&task, &Counting::default()).unwrap();
+    assert_eq!((finished.output.frames, finished.output.has_audio), (25, true));
+    assert!((sound_seconds(&output) - 2.0).abs() < 0.15, "{}", sound_seconds(&output));
 }

@@ -13,6 +13,7 @@ mod documented;
 mod envelope;
 mod faults;
 mod form;
+mod gateway;
 mod idempotency;
 mod jobs;
 mod limits;
