@@ -2,6 +2,9 @@
 //! without them nothing here could be dialled.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod hostile;
+mod spellings;
+
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -176,6 +179,7 @@ async fn a_name_with_any_forbidden_address_is_not_dialled_at_all() {
     assert_eq!(receiver.connections(), 0);
 }
 
+/// G-27, TD-4.
 #[tokio::test]
 async fn the_address_that_was_judged_is_the_one_dialled_and_each_exchange_judges_anew() {
     let receiver = Receiver::answering(OK).await;
@@ -227,6 +231,7 @@ async fn a_receiver_that_never_answers_or_drips_is_cut_at_the_deadline() {
     }
 }
 
+/// G-23, G-28, TD-2.
 #[tokio::test]
 async fn a_reply_of_ten_gigabytes_is_cut_at_the_byte_cap() {
     let sent = Arc::new(AtomicU64::new(0));
@@ -253,6 +258,7 @@ async fn a_reply_of_ten_gigabytes_is_cut_at_the_byte_cap() {
     assert!(sent.load(Ordering::SeqCst) < 64 << 20, "{sent:?}");
 }
 
+/// G-28, TD-2.
 #[tokio::test]
 async fn a_compressed_reply_is_not_decompressed() {
     // Not gzip at all: whoever unpacks it fails.
@@ -261,7 +267,7 @@ async fn a_compressed_reply_is_not_decompressed() {
     assert_eq!(post(&receiver.egress(), &receiver.url()).await.unwrap().status, 200);
 }
 
-/// TD-6.
+/// TD-2, TD-6.
 #[tokio::test]
 async fn what_is_not_http_or_never_ends_its_head_is_no_reply() {
     let garbage = Receiver::answering(b"SSH-2.0-OpenSSH_9.2\r\n").await;
@@ -397,7 +403,7 @@ async fn a_fetch_brings_the_whole_body_and_sends_nothing_but_the_url() {
     assert_eq!((result.unwrap(), file), (9000, vec![7; 9000]));
 }
 
-/// G-28: by what is announced, and by what comes.
+/// G-28, TF-2: by what is announced, and by what comes.
 #[tokio::test]
 async fn a_fetch_ends_at_its_byte_cap_whatever_was_announced() {
     for head in ["HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] {
@@ -408,7 +414,7 @@ async fn a_fetch_ends_at_its_byte_cap_whatever_was_announced() {
     }
 }
 
-/// G-28
+/// G-28, TF-2
 #[tokio::test]
 async fn a_fetch_from_a_dripping_sender_ends_and_one_that_is_slow_enough_does_not() {
     let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
@@ -421,7 +427,7 @@ async fn a_fetch_from_a_dripping_sender_ends_and_one_that_is_slow_enough_does_no
     assert_eq!(fetch(&flows, caps(1_000_000)).await.0.unwrap(), 40_000);
 }
 
-/// TD-3, TD-4: a redirect is a status, a body cut short an error, a silent host a time-out.
+/// G-27, TD-3, TF-2, TF-5: a redirect is a status, a body cut short an error, a silent host a time-out.
 #[tokio::test]
 async fn a_fetch_follows_no_redirect_and_takes_no_half_file() {
     let second = Receiver::answering(OK).await;
