@@ -69,7 +69,7 @@ const HARD_LIMIT: usize = 500;
 const SOFT_LIMIT: usize = 400;
 const SAYS_NOTHING: [&str; 8] = ["common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"];
 
-fn root() -> PathBuf {
+pub(super) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
@@ -179,7 +179,7 @@ fn files(below: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn sources() -> Vec<(PathBuf, String)> {
+pub(super) fn sources() -> Vec<(PathBuf, String)> {
     let all = ROOTS.iter().flat_map(|below| files(&root().join(below)));
     let rust = all.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
     rust.map(|path| (path.strip_prefix(root()).unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())).collect()

@@ -7,6 +7,7 @@ mod aws_conformance;
 mod conformance;
 mod crashes;
 mod fuzz;
+mod guarantees;
 mod hostile_requests;
 mod journey;
 mod money;

@@ -277,7 +277,7 @@ impl Model for Protocol {
 const SHIPPED: Protocol =
     Protocol { jobs: 2, faults: 3, workers_max: 2, reconciler: Reconciler::Shipped, order: Order::MessageThenWake };
 
-/// G-17
+/// G-17, TW-14
 #[test]
 fn a_visible_message_gets_a_worker_and_no_session_is_left_running() {
     for protocol in [

@@ -33,6 +33,7 @@ async fn of_two_workers_with_the_same_message_one_gets_the_lease() {
     assert_eq!(kinds, ["job.started"], "announced once");
 }
 
+/// G-10, TW-2.
 #[tokio::test]
 async fn of_two_claims_at_the_same_instant_one_gets_the_lease() {
     let world = World::new();
@@ -45,7 +46,7 @@ async fn of_two_claims_at_the_same_instant_one_gets_the_lease() {
     assert_eq!(world.job(&id).state.attempts, 1);
 }
 
-/// G-10.
+/// G-10, TW-3.
 #[tokio::test]
 async fn after_a_lapsed_lease_the_next_claim_is_the_next_attempt_and_fences_off_the_last() {
     let world = World::new();
@@ -60,7 +61,7 @@ async fn after_a_lapsed_lease_the_next_claim_is_the_next_attempt_and_fences_off_
     assert_eq!(world.events(&id).len(), 1, "started is announced once a run");
 }
 
-/// G-18.
+/// G-18, TR-6.
 #[tokio::test]
 async fn a_claim_needs_the_token_of_the_message() {
     let world = World::new();
@@ -91,6 +92,7 @@ async fn a_manifest_without_a_report_is_adopted_by_the_next_claim() {
     assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
 }
 
+/// G-11, TW-12, K4.
 #[tokio::test]
 async fn a_manifest_of_an_attempt_that_was_abandoned_after_it_is_adopted() {
     let world = World::new();

@@ -7,7 +7,7 @@ use super::store::{Call, When};
 use super::world::World;
 
 impl World {
-    fn deleter(&self) -> Delete {
+    pub(super) fn deleter(&self) -> Delete {
         Delete {
             jobs: self.store.clone(),
             objects: self.store.clone(),

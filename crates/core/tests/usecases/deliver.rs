@@ -105,7 +105,7 @@ async fn only_2xx_is_success_and_only_410_ends_it_at_once() {
 /// G-24, TD-5.
 #[tokio::test]
 async fn retry_after_is_honoured_between_once_and_twice_the_wait() {
-    for (asked, waited) in [(0, 5), (7, 7), (1_000_000_000, 10)] {
+    for (asked, waited) in [(0, 5), (7, 7), (30, 10), (1_000_000_000, 10), (u64::MAX, 10)] {
         let world = World::new();
         let id = started(&world).await;
         let answer = SendOutcome::Answered { status: 429, retry_after: Some(asked) };
@@ -115,7 +115,7 @@ async fn retry_after_is_honoured_between_once_and_twice_the_wait() {
     }
 }
 
-/// G-26.
+/// G-26, TD-9.
 #[tokio::test]
 async fn an_event_tells_the_job_as_it_was_with_a_link_that_works_now() {
     let world = World::new();
@@ -178,6 +178,7 @@ async fn an_event_that_is_never_recorded_is_given_up_in_the_end() {
     assert_eq!((receiver.seen().len(), world.events(&id)[0].state), (16, EventState::Failed));
 }
 
+/// G-21, TD-11.
 #[tokio::test]
 async fn two_ticks_at_once_send_once() {
     let world = World::new();
@@ -253,6 +254,7 @@ async fn an_endpoint_that_does_not_answer_is_asked_twice_and_its_other_events_wa
     assert_eq!(world.deliver(receiver.clone()).tick().await.unwrap().sent, 10);
 }
 
+/// G-21, G-23.
 #[tokio::test]
 async fn an_endpoint_that_is_dead_for_days_leaves_no_event_waiting() {
     let world = World::new();

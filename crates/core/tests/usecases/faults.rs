@@ -30,7 +30,7 @@ async fn live(world: &World) -> JobId {
 }
 
 /// One message received: what a worker makes of it. Errors leave the message, as a crash would.
-async fn work(world: &World, id: &JobId) {
+pub(super) async fn work(world: &World, id: &JobId) {
     if !matches!(world.job(id).state.phase, Phase::Pending | Phase::Processing { .. }) || world.messages() == 0 {
         return;
     }
@@ -64,6 +64,34 @@ async fn one_fault_anywhere_delays_a_job_and_neither_loses_nor_doubles_it() {
             assert_eq!(kinds, ["job.started", "job.completed"], "call {nth} {when:?}");
             if world.store.tables().calls.len() <= nth {
                 assert!(nth > 15, "the way of a job is longer than {nth} calls");
+                break;
+            }
+        }
+    }
+}
+
+/// G-01, G-03, G-06, G-08, G-11, TW-1: two faults, wherever they are.
+#[tokio::test]
+async fn two_faults_anywhere_delay_a_job_and_neither_lose_nor_double_it() {
+    let pairs = [When::Before, When::After].map(|one| [When::Before, When::After].map(|two| (one, two)));
+    for (one, two) in pairs.into_iter().flatten() {
+        for first in 0.. {
+            let mut fired = false;
+            for second in first + 1.. {
+                let world = World::new();
+                world.fail_call(first, one);
+                world.fail_call(second, two);
+                let id = live(&world).await;
+                let what = format!("calls {first} {one:?} and {second} {two:?}");
+                assert_eq!(world.job(&id).state.status(), JobStatus::Completed, "{what}");
+                assert_eq!((world.balance().used, world.balance().held.0), (PRICE, 0), "{what}");
+                assert_eq!(world.jobs(), 1, "{what}");
+                if world.store.tables().calls.len() <= second {
+                    break;
+                }
+                fired = true;
+            }
+            if !fired {
                 break;
             }
         }

@@ -38,6 +38,7 @@ async fn a_report_made_twice_is_answered_twice_and_charged_once() {
     assert_eq!(refusal(world.report(&claim, &failed(FailureReason::InternalError)).await), Refusal::Contradiction);
 }
 
+/// G-19, TR-1, K5.
 #[tokio::test]
 async fn a_report_whose_answer_was_lost_is_answered_when_it_is_made_again() {
     let world = World::new();
@@ -51,6 +52,7 @@ async fn a_report_whose_answer_was_lost_is_answered_when_it_is_made_again() {
     assert_eq!(world.balance().used, PRICE);
 }
 
+/// G-19, TR-2.
 #[tokio::test]
 async fn two_equal_reports_at_the_same_instant_are_charged_once() {
     let world = World::new();
@@ -65,7 +67,7 @@ async fn two_equal_reports_at_the_same_instant_are_charged_once() {
     assert_eq!(world.balance().used, PRICE);
 }
 
-/// G-10.
+/// G-10, G-19, TR-5, TW-13.
 #[tokio::test]
 async fn a_report_of_an_old_attempt_changes_nothing() {
     let world = World::new();
@@ -269,4 +271,55 @@ async fn a_cancelled_job_is_claimed_by_nobody_and_cancelled_again_by_anybody() {
     world.canceller().cancel(&world.client, &id).await.unwrap();
     assert_eq!((world.job(&id).version, world.balance().held.0), (version, 0));
     assert_eq!(world.events(&id).len(), 1);
+}
+
+/// G-16, G-19, TR-3: the first one that is valid stands; what comes after it moves nothing.
+#[tokio::test]
+async fn of_reports_out_of_order_the_first_valid_one_stands() {
+    for failed_first in [true, false] {
+        let world = World::new();
+        let id = world.created().await;
+        let claim = world.claimed(&id).await;
+        let digest = world.finish_work(&claim);
+        if failed_first {
+            world.report(&claim, &failed(FailureReason::InvalidMedia)).await.unwrap();
+            assert_eq!(refusal(world.report_completed(&claim, &digest).await), Refusal::Contradiction);
+        } else {
+            world.report_completed(&claim, &digest).await.unwrap();
+            assert_eq!(
+                refusal(world.report(&claim, &failed(FailureReason::InvalidMedia)).await),
+                Refusal::Contradiction
+            );
+        }
+        let before = world.job(&id);
+        assert!(world.heartbeat(&claim, 1, 90).await.unwrap().cancel, "progress after the end");
+        assert_eq!(refusal(world.probed(&claim, 60_000).await), Refusal::Terminal);
+        let after = world.job(&id);
+        assert_eq!((after.version, after.state.progress), (before.version, before.state.progress));
+        let used = if failed_first { MilliCredits(0) } else { PRICE };
+        assert_eq!((world.balance().used, world.balance().held.0), (used, 0));
+    }
+}
+
+/// G-11, G-19, K8, TW-13, TR-1: a worker that slept through another's completion, and wakes.
+#[tokio::test]
+async fn a_worker_frozen_through_anothers_completion_changes_nothing_when_it_wakes() {
+    let world = World::new();
+    let id = world.created().await;
+    let frozen = world.claimed(&id).await;
+    world.pass(600);
+    world.sweep().await;
+    let other = world.claimed(&id).await;
+    let digest = world.finish_work(&other);
+    world.report_completed(&other, &digest).await.unwrap();
+    let before = world.job(&id);
+
+    assert_eq!(refusal(world.probed(&frozen, 3000).await), Refusal::Terminal);
+    assert!(world.heartbeat(&frozen, 90, 90).await.unwrap().cancel);
+    world.upload_output(&frozen);
+    let late = world.put_manifest(&frozen, &manifest(&frozen, 1000));
+    assert_eq!(refusal(world.report_completed(&frozen, &late).await), Refusal::Terminal);
+    assert_eq!(world.job(&id).version, before.version);
+    assert_eq!(world.job(&id).output.unwrap().key, other.output.key);
+    assert_eq!(world.balance().used, PRICE);
 }

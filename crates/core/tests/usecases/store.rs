@@ -49,6 +49,13 @@ pub(crate) enum When {
     After,
 }
 
+/// Jobs and events as an index saw them.
+#[derive(Clone)]
+pub(crate) struct Indexed {
+    pub jobs: BTreeMap<JobId, JobRecord>,
+    pub deliveries: BTreeMap<(JobId, DeliveryId), DeliveryRecord>,
+}
+
 #[derive(Default)]
 pub(crate) struct Tables {
     pub jobs: BTreeMap<JobId, JobRecord>,
@@ -63,8 +70,10 @@ pub(crate) struct Tables {
     pub wakes: u32,
     /// Every call so far, in order.
     pub calls: Vec<Call>,
-    /// The call with this number (from 0) fails once.
-    pub fault: Option<(usize, When)>,
+    /// The calls with these numbers (from 0) fail.
+    pub faults: BTreeMap<usize, When>,
+    /// What the indexes of due jobs and due events show, where they lag behind.
+    pub stale: Option<Indexed>,
     /// Calls of these kinds fail before they do anything.
     pub down: BTreeSet<Call>,
     /// What the header of an upload says.
@@ -106,7 +115,7 @@ impl Store {
         let mut tables = self.tables();
         let nth = tables.calls.len();
         tables.calls.push(call);
-        let fault = tables.fault.filter(|(at, _)| *at == nth).map(|(_, when)| when);
+        let fault = tables.faults.get(&nth).copied();
         if tables.down.contains(&call) || fault == Some(When::Before) {
             return Err(lost(When::Before).into());
         }
@@ -217,7 +226,8 @@ impl Jobs for Store {
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
         self.call(Call::Due, |tables| {
             let due = |job: &&JobRecord| job.due_at.is_some_and(|due| due <= now);
-            let mut jobs: Vec<&JobRecord> = tables.jobs.values().filter(due).collect();
+            let stored = tables.stale.as_ref().map_or(&tables.jobs, |stale| &stale.jobs);
+            let mut jobs: Vec<&JobRecord> = stored.values().filter(due).collect();
             jobs.sort_by_key(|job| job.due_at);
             Ok(jobs.into_iter().take(limit as usize).map(|job| job.id.clone()).collect())
         })
@@ -277,7 +287,8 @@ impl Deliveries for Store {
     async fn due_deliveries(&self, now: Timestamp, limit: u32) -> Result<Vec<(JobId, DeliveryId)>, StoreError> {
         self.call(Call::DueDeliveries, |tables| {
             let due = |event: &&DeliveryRecord| event.due_at.is_some_and(|due| due <= now);
-            let mut events: Vec<&DeliveryRecord> = tables.deliveries.values().filter(due).collect();
+            let stored = tables.stale.as_ref().map_or(&tables.deliveries, |stale| &stale.deliveries);
+            let mut events: Vec<&DeliveryRecord> = stored.values().filter(due).collect();
             events.sort_by_key(|event| event.due_at);
             Ok(events.into_iter().take(limit as usize).map(|event| (event.job_id.clone(), event.id.clone())).collect())
         })

@@ -55,7 +55,7 @@ async fn the_loser_of_a_race_for_a_key_gets_the_winners_job() {
     assert_eq!(tables.jobs.keys().collect::<Vec<_>>(), [&created.job.id]);
 }
 
-/// G-07.
+/// G-07, TS-4, TS-5.
 #[tokio::test]
 async fn a_key_stands_for_one_request_of_one_client_for_a_day() {
     let world = World::new();
@@ -87,6 +87,7 @@ async fn a_job_whose_message_could_not_be_sent_is_accepted_and_queued_by_the_swe
     assert_eq!(world.sweep().await.seen, 0);
 }
 
+/// TS-8, TW-14.
 #[tokio::test]
 async fn a_job_whose_wake_was_lost_has_its_message() {
     let world = World::new();
@@ -107,6 +108,7 @@ async fn what_the_balance_does_not_cover_leaves_no_trace() {
     assert!(tables.jobs.is_empty() && tables.promises.is_empty() && tables.messages.is_empty());
 }
 
+/// G-02, TS-1.
 #[tokio::test]
 async fn jobs_are_accepted_up_to_the_balance_and_not_one_more() {
     let world = World::new();
@@ -143,7 +145,7 @@ async fn starting_a_running_job_starts_nothing() {
     assert_eq!((world.messages(), world.balance().held), (1, PRICE));
 }
 
-/// G-10: a run is one start.
+/// G-09, G-10, TW-20: a run is one start.
 #[tokio::test]
 async fn a_failed_job_starts_again_as_a_new_run_that_owes_the_old_one_nothing() {
     let world = World::new();
@@ -170,6 +172,10 @@ async fn a_failed_job_starts_again_as_a_new_run_that_owes_the_old_one_nothing() 
     let stale = world.report_completed(&old, &digest).await;
     assert!(matches!(stale, Err(CallError::Refused { refusal: Refusal::StaleAttempt, .. })), "{stale:?}");
 
+    // It writes on all the same: its links are for the old run's objects.
+    assert_ne!(old.manifest.key, started_manifest(&world, &id));
+    world.upload_output(&old);
+    assert_eq!(world.job(&id).state.status(), JobStatus::Pending, "nothing of it is adopted");
     let new = world.claimed(&id).await;
     assert_eq!((new.attempt.get(), new.run.get()), (2, 2));
     let digest = world.finish_work(&new);
@@ -187,4 +193,74 @@ async fn a_foreign_job_is_an_unknown_job() {
     assert!(matches!(started, Err(SubmitError::UnknownJob)), "{started:?}");
     assert!(other.canceller().cancel(&other.client, &id).await.is_err());
     assert_eq!(world.job(&id).state.status(), JobStatus::Pending);
+}
+
+fn started_manifest(world: &World, id: &rotoless_contract::JobId) -> String {
+    rotoless_contract::manifest::manifest_key(id, world.job(id).state.run.unwrap())
+}
+
+/// G-06, G-31, TS-6.
+#[tokio::test]
+async fn the_same_key_of_two_clients_is_two_jobs() {
+    let world = World::new();
+    let other = world.other_client();
+    let granted = rotoless_contract::MilliCredits(10_000);
+    rotoless_core::ports::Accounts::grant(
+        &*world.store,
+        &other.client,
+        "first",
+        granted,
+        None,
+        rotoless_core::ports::Clock::now(&*world.clock),
+    )
+    .await
+    .unwrap();
+    let (first, second) = (world.create_with("k", "d").await.unwrap(), other.create_with("k", "d").await.unwrap());
+    assert!(!first.replayed && !second.replayed && first.job.id != second.job.id);
+    assert_eq!((world.balance().held, other.balance().held), (PRICE, PRICE));
+    assert_eq!(other.create_with("k", "d").await.unwrap().job.id, second.job.id);
+}
+
+/// G-06, TS-2: fifty at once, each stopped once before its commit is judged.
+#[tokio::test]
+async fn fifty_requests_with_one_key_are_one_job_and_one_hold() {
+    let world = World::new();
+    let creates = (0..50).map(|_| {
+        let world = world.clone();
+        async move {
+            tokio::task::yield_now().await;
+            world.create_with("k", "d").await.unwrap().job.id
+        }
+    });
+    let ids = futures::future::join_all(creates).await;
+    assert!(ids.iter().all(|id| *id == ids[0]));
+    assert_eq!((world.jobs(), world.balance().held, world.messages()), (1, PRICE, 1));
+}
+
+/// G-04, TS-12: a run keeps the prices that it was started under, whatever they are when it ends.
+#[tokio::test]
+async fn a_price_that_changes_while_a_job_runs_is_for_the_next_run() {
+    let world = World::new();
+    let id = world.created().await;
+    let list =
+        r#"{"version": "later", "credits_per_minute": {"original": 600, "light": 600, "pro": 600, "human": 600}}"#;
+    let pricing = rotoless_core::policy::Pricing::from_json(list).unwrap();
+    let policy = rotoless_core::policy::Policy { pricing, ..(*world.policy).clone() };
+    let later = World { policy: std::sync::Arc::new(policy), ..world.clone() };
+    let claim = later.claimed(&id).await;
+    assert_eq!(later.probed(&claim, 2_500).await.unwrap().held, PRICE, "three seconds at the old price");
+    let reason = FailureReason::InvalidMedia;
+    later.report(&claim, &ReportRequest::Failed { reason, detail: String::new() }).await.unwrap();
+    assert_eq!(world.job(&id).pricing_version, world.policy.pricing.version);
+
+    let kept = later.created().await;
+    assert_eq!(later.job(&kept).pricing_version, "later");
+    assert_eq!(world.balance().held.0, 3 * 10_000);
+    let old = world.created().await;
+    let claim = later.claimed(&old).await;
+    let digest = later.finish_work(&claim);
+    later.report_completed(&claim, &digest).await.unwrap();
+    assert_eq!(world.balance().used, PRICE);
+    let started = later.submit().start(&world.client, &id, &JobRequest::default()).await.unwrap();
+    assert_eq!(started.pricing_version, "later");
 }

@@ -11,6 +11,7 @@ use super::world::{PRICE, World};
 
 const DAY: i64 = 24 * 3600;
 
+/// G-11, TW-3.
 #[tokio::test]
 async fn a_lapsed_lease_goes_back_to_the_queue() {
     let world = World::new();
@@ -201,6 +202,7 @@ async fn a_lapsed_job_whose_message_could_not_be_sent_gets_it_half_a_minute_late
     assert_eq!(world.job(&id).state.status(), JobStatus::Pending);
 }
 
+/// G-17.
 #[tokio::test]
 async fn a_message_that_the_queue_lost_is_sent_again_ever_more_rarely() {
     let world = World::new();

@@ -126,7 +126,8 @@ impl World {
     /// The next call number `n` from now fails once.
     pub(crate) fn fail_call(&self, n: usize, when: When) {
         let mut tables = self.store.tables();
-        tables.fault = Some((tables.calls.len() + n, when));
+        let nth = tables.calls.len() + n;
+        tables.faults.insert(nth, when);
     }
 
     pub(crate) fn down(&self, call: Call) {
