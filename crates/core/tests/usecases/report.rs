@@ -314,11 +314,11 @@ async fn a_worker_frozen_through_anothers_completion_changes_nothing_when_it_wak
     world.report_completed(&other, &digest).await.unwrap();
     let before = world.job(&id);
 
-    assert_eq!(refusal(world.probed(&frozen, 3000).await), Refusal::Terminal);
-    assert!(world.heartbeat(&frozen, 90, 90).await.unwrap().cancel);
+    assert_eq!(refusal(world.probed(&frozen, 3000).await), Refusal::StaleAttempt);
+    assert_eq!(refusal(world.heartbeat(&frozen, 90, 90).await), Refusal::StaleAttempt);
     world.upload_output(&frozen);
     let late = world.put_manifest(&frozen, &manifest(&frozen, 1000));
-    assert_eq!(refusal(world.report_completed(&frozen, &late).await), Refusal::Terminal);
+    assert_eq!(refusal(world.report_completed(&frozen, &late).await), Refusal::StaleAttempt);
     assert_eq!(world.job(&id).version, before.version);
     assert_eq!(world.job(&id).output.unwrap().key, other.output.key);
     assert_eq!(world.balance().used, PRICE);

@@ -245,8 +245,7 @@ async fn a_price_that_changes_while_a_job_runs_is_for_the_next_run() {
     let list =
         r#"{"version": "later", "credits_per_minute": {"original": 600, "light": 600, "pro": 600, "human": 600}}"#;
     let pricing = rotoless_core::policy::Pricing::from_json(list).unwrap();
-    let policy = rotoless_core::policy::Policy { pricing, ..(*world.policy).clone() };
-    let later = World { policy: std::sync::Arc::new(policy), ..world.clone() };
+    let later = world.priced(pricing);
     let claim = later.claimed(&id).await;
     assert_eq!(later.probed(&claim, 2_500).await.unwrap().held, PRICE, "three seconds at the old price");
     let reason = FailureReason::InvalidMedia;

@@ -18,7 +18,7 @@ use rotoless_contract::worker::{
 use rotoless_contract::{Attempt, ClientId, JobId, MilliCredits, Run, UploadId};
 use rotoless_core::ledger::{Balance, Hold, Movement};
 use rotoless_core::lifecycle::Phase;
-use rotoless_core::policy::Policy;
+use rotoless_core::policy::{Policy, Pricing};
 use rotoless_core::ports::{Clock, Entropy};
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, JobRecord};
 use rotoless_core::source::{upload_key, upload_url};
@@ -113,6 +113,12 @@ impl World {
         let key = upload_key(&client, &upload_id());
         self.store.tables().objects.insert(key, Bytes::from_static(b"video"));
         Self { client, audit: self.audit.clone(), ..self.clone() }
+    }
+
+    /// The same world under another price list.
+    pub(crate) fn priced(&self, pricing: Pricing) -> Self {
+        let policy = Arc::new(Policy { pricing, ..(*self.policy).clone() });
+        Self { policy, audit: self.audit.clone(), ..self.clone() }
     }
 
     pub(crate) fn pass(&self, seconds: i64) {
