@@ -42,7 +42,8 @@ fn schemathesis(client: &Client, video_url: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(program);
     command.arg("--config-file").arg(settings.join("schemathesis.toml"));
-    command.args(["run", &client.door.url("/openapi.json"), "--checks", "all", "--no-color", "--workers", "2"]);
+    // One worker: parsing on two threads at once now and then ends a run of CPython 3.11 with a SystemError.
+    command.args(["run", &client.door.url("/openapi.json"), "--checks", "all", "--no-color", "--workers", "1"]);
     command.args(["--max-examples", &chosen("ROTOLESS_FUZZ_EXAMPLES").unwrap_or_else(|| EXAMPLES.to_owned())]);
     command.args(["--seed", &chosen("ROTOLESS_FUZZ_SEED").unwrap_or_else(|| "1".to_owned())]);
     if chosen("ROTOLESS_FUZZ_EXAMPLES").is_none() {

@@ -5,6 +5,7 @@
 
 mod framing;
 mod patience;
+mod targets;
 
 use reqwest::Method;
 use serde_json::{Value, json};

@@ -42,14 +42,8 @@ def before_call(context, case, kwargs):
 
 def agree(order):
     """An order that keeps the rules between its fields."""
-    # The one model that the tests install, and what the engine can do.
+    # The one model that the tests install.
     order["model"] = "light"
-    order.pop("composition", None)
-    if order.get("output_format") not in (None, "webm", "mov", "mp4"):
-        order["output_format"] = "mov"
-    for holder, name in ((order, "bg_type"), (order.get("background") or {}, "type")):
-        if holder.get(name) in ("image", "video", "blur"):
-            holder[name] = "white"
     # The address is judged when it is used, but its form already here: a host, no credentials, https.
     if order.get("webhook_url") is not None:
         order["webhook_url"] = "https://example.com/hook"

@@ -120,7 +120,10 @@ fn video(tools: &Tools, file: &Path, promise: &Promise<'_>, watch: &dyn Watch) -
 fn animated_gif(tools: &Tools, file: &Path, promise: &Promise<'_>, watch: &dyn Watch) -> Result<u64, EngineError> {
     let found = Gif::read(file).map_err(unreadable)?;
     check_sides((found.width, found.height), promise)?;
-    check_times(found.delays.iter().map(|delay| u64::from(*delay) * 10), 10, promise)?;
+    // A single picture has no time: it stays.
+    if promise.frames() > 1 {
+        check_times(found.delays.iter().map(|delay| u64::from(*delay) * 10), 10, promise)?;
+    }
     let arguments = picture_guards("gif", promise);
     decode(tools, Input { arguments, map: "0:v:0".to_owned(), from: Feed::File(file) }, promise, watch)
 }

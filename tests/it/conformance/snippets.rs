@@ -27,6 +27,8 @@ fn blocks() -> Vec<(String, String, String)> {
         let code: String = lines.by_ref().take_while(|line| *line != "```").flat_map(|line| [line, "\n"]).collect();
         if let Some((language, name)) = info.split_once(" test=") {
             blocks.push((language.to_owned(), name.to_owned(), code));
+        } else if info == "json" {
+            serde_json::from_str::<Value>(&code).expect("JSON on the page is JSON");
         } else {
             assert!(info.is_empty(), "a block in {info} that no test runs");
         }

@@ -206,6 +206,18 @@ fn the_alpha_of_a_portrait_survives_every_picture_format() {
 }
 
 #[test]
+fn a_clip_of_one_frame_gives_one_picture() {
+    let bench = Bench::new();
+    let engine = free_engine(&bench);
+    let clip = box_clip(&bench, "in.mp4", "160x90", 25, 1, &["-an"]);
+    for format in PICTURE_FORMATS {
+        let (output, finished) = bench.run(&engine, &clip, &spec(Model::Human, format, GREEN)).unwrap();
+        let (pixels, _) = frames(&output, format, &bench);
+        assert_eq!((finished.output.frames, pixels.len()), (1, 160 * 90 * 4), "{format}");
+    }
+}
+
+#[test]
 fn a_gif_says_what_it_is_to_ffprobe() {
     let bench = Bench::new();
     let clip = box_clip(&bench, "in.mp4", "160x90", 25, 5, &[]);

@@ -155,20 +155,16 @@ fn always_written(components: &mut Components, paths: &Paths) {
 }
 
 fn require_nullable(schema: &mut Schema) {
-    match schema {
-        Schema::Object(object) => {
-            let nullable = object.properties.iter().filter(|(_, property)| may_be_null(property)).map(|(name, _)| name);
-            let missing: Vec<String> = nullable.filter(|name| !object.required.contains(name)).cloned().collect();
-            object.required.extend(missing);
-        }
-        Schema::AllOf(all) => {
-            for item in &mut all.items {
-                if let RefOr::T(item) = item {
-                    require_nullable(item);
-                }
+    if let Schema::Object(object) = schema {
+        let nullable = object.properties.iter().filter(|(_, property)| may_be_null(property)).map(|(name, _)| name);
+        let missing: Vec<String> = nullable.filter(|name| !object.required.contains(name)).cloned().collect();
+        object.required.extend(missing);
+    } else if let Schema::AllOf(all) = schema {
+        for item in &mut all.items {
+            if let RefOr::T(item) = item {
+                require_nullable(item);
             }
         }
-        _ => {}
     }
 }
 
@@ -178,12 +174,14 @@ fn may_be_null(property: &RefOr<Schema>) -> bool {
         SchemaType::Array(kinds) => kinds.contains(&Type::Null),
         SchemaType::AnyValue => false,
     };
-    match property {
-        RefOr::T(Schema::Object(object)) => has_null(&object.schema_type),
-        RefOr::T(Schema::Array(array)) => has_null(&array.schema_type),
-        RefOr::T(Schema::OneOf(one)) => one.items.iter().any(may_be_null),
-        _ => false,
+    let RefOr::T(schema) = property else { return false };
+    if let Schema::OneOf(one) = schema {
+        return one.items.iter().any(may_be_null);
     }
+    if let Schema::Array(array) = schema {
+        return has_null(&array.schema_type);
+    }
+    matches!(schema, Schema::Object(object) if has_null(&object.schema_type))
 }
 
 /// Names of the schemas that request bodies are made of.
