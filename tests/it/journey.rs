@@ -74,7 +74,7 @@ async fn a_clip_comes_back_on_the_clients_own_picture_in_a_format_that_is_no_vid
         for (client, image_url, reason) in
             [(&client, &video_url, "invalid_file_type"), (&stranger, &image_url, "upload_not_found")]
         {
-            let video_url = client.upload(&Clip::SMALL.make(world.scratch())).await;
+            let video_url = client.upload(&clip).await;
             let order =
                 json!({"video_url": video_url, "model": "light", "bg_type": "image", "bg_image_url": image_url});
             let refused = client.post("/v1/jobs", &order).await;
