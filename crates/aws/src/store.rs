@@ -39,11 +39,12 @@ pub use accounts::LedgerRow;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::AttributeValue;
 use rotoless_core::ports::StoreError;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::Names;
 use crate::error::{Effect, classify};
@@ -56,7 +57,7 @@ type Item = HashMap<String, AttributeValue>;
 pub struct Store {
     client: Client,
     names: Names,
-    /// Transactions on their way, of this process. Without a bound two hundred at once on a slow store (the embedded
+    /// Writes on their way, of this process. Without a bound two hundred at once on a slow store (the embedded
     /// one writes one by one) each wait there longer than their time-out, are given up and sent again while the
     /// first is still in line, and none ever ends: measured. A Lambda sandbox never has more than one.
     in_flight: Arc<Semaphore>,
@@ -64,8 +65,15 @@ pub struct Store {
     known: buckets::Known,
 }
 
-/// Transactions of one process on their way at once: a store that needs 180 ms for each still answers in time.
+/// Writes of one process on their way at once: a store that needs 180 ms for each still answers in time.
 const IN_FLIGHT: usize = 16;
+/// How long a write waits for its turn: with its tries well within the time of an answer.
+const LONGEST_QUEUE: Duration = Duration::from_secs(10);
+
+/// The store is slower than what this process asks of it.
+#[derive(Debug, thiserror::Error)]
+#[error("too many writes of this process are on their way")]
+struct TooManyInFlight;
 
 /// The shard of the indexes by due time: a thousand changes a second are far away.
 const DUE_SHARD: &str = "0";
@@ -77,6 +85,12 @@ impl Store {
     #[must_use]
     pub fn new(client: Client, names: Names) -> Self {
         Self { client, names, in_flight: Arc::new(Semaphore::new(IN_FLIGHT)), known: buckets::Known::default() }
+    }
+
+    /// The right to have a write on its way, until it is dropped.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        let turn = tokio::time::timeout(LONGEST_QUEUE, self.in_flight.acquire()).await;
+        turn.ok().and_then(Result::ok).ok_or_else(|| StoreError::Throttled(TooManyInFlight.into()))
     }
 
     /// One item, as last committed.

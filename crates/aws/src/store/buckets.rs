@@ -144,6 +144,7 @@ impl Store {
         if draw.demand.is_some() {
             condition.push_str(" AND key_hash = :hash AND enabled = :true");
         }
+        let _turn = self.turn().await?;
         let mut tries = Tries::begin();
         loop {
             let mut update = self

@@ -3,8 +3,6 @@
 //! Invariants: every try carries the same token, so DynamoDB applies it once within ten minutes; every item it puts
 //! carries the token as `commit_id`, so that a refusal after a lost reply can be told from our own success for ever.
 
-use std::time::Duration;
-
 use aws_sdk_dynamodb::config::http::HttpResponse;
 use aws_sdk_dynamodb::error::{BuildError, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
@@ -71,14 +69,6 @@ impl Condition {
 #[derive(Debug, thiserror::Error)]
 #[error("transaction cancelled: {0:?}")]
 struct Cancelled(Vec<(Role, String)>);
-
-/// The store is slower than what this process asks of it.
-#[derive(Debug, thiserror::Error)]
-#[error("too many transactions of this process are on their way")]
-struct TooManyInFlight;
-
-/// How long a try waits for its turn.
-const LONGEST_QUEUE: Duration = Duration::from_secs(2);
 
 /// Why a try did not succeed.
 enum Outcome {
@@ -150,6 +140,8 @@ impl Transaction {
 
     /// Applies it whole, or not at all.
     pub(super) async fn apply(self, store: &Store) -> Result<(), CommitError> {
+        // Waiting for the turn is not a try: the budget begins with it.
+        let _turn = store.turn().await?;
         let mut tries = Tries::begin();
         let mut maybe_applied = false;
         loop {
@@ -176,11 +168,6 @@ impl Transaction {
 
     /// One try.
     async fn send(&self, store: &Store) -> Result<(), Outcome> {
-        let turn = tokio::time::timeout(LONGEST_QUEUE, store.in_flight.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            let error = StoreError::Throttled(TooManyInFlight.into());
-            return Err(Outcome::Failed(Failure { error, maybe_applied: false }));
-        };
         let sent = store
             .client
             .transact_write_items()
