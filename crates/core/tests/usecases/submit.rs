@@ -221,7 +221,7 @@ async fn the_same_key_of_two_clients_is_two_jobs() {
     assert_eq!(other.create_with("k", "d").await.unwrap().job.id, second.job.id);
 }
 
-/// G-06, TS-2: fifty at once, each stopped once before its commit is judged.
+/// G-06, TS-2.
 #[tokio::test]
 async fn fifty_requests_with_one_key_are_one_job_and_one_hold() {
     let world = World::new();
