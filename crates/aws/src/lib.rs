@@ -2,8 +2,8 @@
 //!
 //! Owns: the layout of the tables ([`Store`]), the object store ([`S3Objects`]), the queue of work ([`SqsQueue`]),
 //! the classification of SDK failures, the clients and their settings ([`config`], [`AwsClients`]), the system's
-//! clock and randomness ([`system`]), the wakers ([`wakers`]), what calls cost ([`CallMeter`]). Does not own: rules (crate `rotoless-core`), the
-//! embedded AWS of one machine, which these same adapters reach by endpoint URLs.
+//! clock and randomness ([`system`]), the wakers ([`wakers`]), what calls cost ([`CallMeter`]). Does not own: rules
+//! (crate `rotoless-core`), the embedded AWS of one machine, which these same adapters reach by endpoint URLs.
 //!
 //! Invariants: every change of a job is one `TransactWriteItems`; the text of a failure decides nothing; retries of
 //! DynamoDB are ours alone, those of S3 and SQS the SDK's alone.

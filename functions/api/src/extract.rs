@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Request};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{FromRequest, Query, Request};
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use rotoless_contract::api::JobRequest;
@@ -121,4 +122,21 @@ pub(crate) fn query_value<T: FromStr>(text: Option<&str>, param: &'static str) -
         None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| ApiError::field(param, format!("{param} is not valid"))),
     }
+}
+
+/// A query as it came.
+pub(crate) type Asked<T> = Result<Query<T>, QueryRejection>;
+
+/// The query's values, not yet judged.
+pub(crate) fn readable<T>(asked: Asked<T>) -> Result<T, ApiError> {
+    asked.map(|Query(params)| params).map_err(|_| ApiError::invalid("The query is not readable"))
+}
+
+/// A number of the query from 1 to `most`.
+pub(crate) fn up_to(most: u32, text: Option<&str>, param: &'static str, default: u32) -> Result<u32, ApiError> {
+    let value = query_value(text, param)?.unwrap_or(default);
+    if !(1..=most).contains(&value) {
+        return Err(ApiError::field(param, format!("{param} must be between 1 and {most}")));
+    }
+    Ok(value)
 }

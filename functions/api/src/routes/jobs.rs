@@ -6,8 +6,8 @@ mod promise;
 
 use std::time::Duration;
 
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
@@ -26,7 +26,7 @@ use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
 use crate::exchange::Exchange;
-use crate::extract::{JsonBytes, query_value};
+use crate::extract::{Asked, JsonBytes, query_value, readable, up_to};
 use crate::openapi::CreateJobRequest;
 
 const PATH: &str = "/v1/jobs";
@@ -188,13 +188,8 @@ struct ListParams {
     ),
     responses((status = 200, description = "Jobs", body = JobList)),
 )]
-async fn list(
-    State(app): State<App>,
-    Client(client): Client,
-    params: Result<Query<ListParams>, QueryRejection>,
-) -> Answer<JobList> {
-    let Query(params) = params.map_err(|_| ApiError::invalid("The query is not readable"))?;
-    let query = list_query(client, &params)?;
+async fn list(State(app): State<App>, Client(client): Client, asked: Asked<ListParams>) -> Answer<JobList> {
+    let query = list_query(client, &readable(asked)?)?;
     let page = app.jobs.list(&query).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for job in &page.items {
@@ -212,10 +207,7 @@ async fn list(
 }
 
 fn list_query(client: ClientId, params: &ListParams) -> Result<ListQuery, ApiError> {
-    let limit = query_value(params.limit.as_deref(), "limit")?.unwrap_or(20);
-    if !(1..=100).contains(&limit) {
-        return Err(ApiError::field("limit", "limit must be between 1 and 100"));
-    }
+    let limit = up_to(100, params.limit.as_deref(), "limit", 20)?;
     let offset = query_value(params.offset.as_deref(), "offset")?.unwrap_or(0);
     if offset > MAX_OFFSET {
         return Err(ApiError::field("offset", "offset must be at most 10000: use cursor beyond it"));

@@ -1,7 +1,6 @@
 //! The operator rotates a client's webhook secret: staged, handed over, promoted.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use rotoless_contract::api::{ClientRef, WebhookSecrets};
 use rotoless_contract::signature::webhook_secret;
@@ -16,7 +15,7 @@ use super::Answer;
 use crate::App;
 use crate::auth::Operator;
 use crate::envelope::ApiError;
-use crate::extract::JsonBytes;
+use crate::extract::{Asked, JsonBytes};
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::default()
@@ -32,11 +31,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     params(("client_id" = ClientId, Query, description = "Whose")),
     responses((status = 200, description = "The secrets in use", body = WebhookSecrets)),
 )]
-async fn read(
-    State(app): State<App>,
-    _: Operator,
-    query: Result<Query<ClientRef>, QueryRejection>,
-) -> Answer<WebhookSecrets> {
+async fn read(State(app): State<App>, _: Operator, query: Asked<ClientRef>) -> Answer<WebhookSecrets> {
     let Query(ClientRef { client_id }) =
         query.map_err(|_| ApiError::field("client_id", "client_id is required and must be a client's id"))?;
     let signing = app.signings.signing(&client_id).await?;

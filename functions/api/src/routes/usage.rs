@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use rotoless_contract::api::{ModelUsage, UsageDay, UsageEvent, UsageEvents, UsageSummary, UsageTotals};
 use rotoless_contract::{ClientId, Credits, MilliCredits, Model};
+use rotoless_core::record::JobRecord;
 use rotoless_core::usage::{CallRecord, DayUsage, day};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -20,7 +20,7 @@ use super::Answer;
 use crate::App;
 use crate::auth::Client;
 use crate::envelope::ApiError;
-use crate::extract::query_value;
+use crate::extract::{Asked, readable, up_to};
 
 /// Jobs looked up at once.
 const LOOKUPS: usize = 16;
@@ -35,20 +35,6 @@ struct Params {
     limit: Option<String>,
 }
 
-type Asked = Result<Query<Params>, QueryRejection>;
-
-fn between(text: Option<&str>, param: &'static str, default: u32, most: u32) -> Result<u32, ApiError> {
-    let value = query_value(text, param)?.unwrap_or(default);
-    if !(1..=most).contains(&value) {
-        return Err(ApiError::field(param, format!("{param} must be between 1 and {most}")));
-    }
-    Ok(value)
-}
-
-fn readable(asked: Asked) -> Result<Params, ApiError> {
-    asked.map(|Query(params)| params).map_err(|_| ApiError::invalid("The query is not readable"))
-}
-
 /// Sum up what was used
 ///
 /// By day, of UTC, and by model.
@@ -57,8 +43,8 @@ fn readable(asked: Asked) -> Result<Params, ApiError> {
     params(("days" = Option<u32>, Query, minimum = 1, maximum = 90, description = "How many days, with today; 7 when absent")),
     responses((status = 200, description = "The sums", body = UsageSummary)),
 )]
-async fn summary(State(app): State<App>, Client(client): Client, asked: Asked) -> Answer<UsageSummary> {
-    let days = between(readable(asked)?.days.as_deref(), "days", 7, 90)?;
+async fn summary(State(app): State<App>, Client(client): Client, asked: Asked<Params>) -> Answer<UsageSummary> {
+    let days = up_to(90, readable(asked)?.days.as_deref(), "days", 7)?;
     let now = app.clock.now();
     let last = day(now);
     let first = last.saturating_sub((i64::from(days) - 1).days());
@@ -116,8 +102,8 @@ fn add(sum: Credits, amount: MilliCredits) -> Credits {
     params(("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "How many; 20 when absent")),
     responses((status = 200, description = "The requests", body = UsageEvents)),
 )]
-async fn events(State(app): State<App>, Client(client): Client, asked: Asked) -> Answer<UsageEvents> {
-    let limit = between(readable(asked)?.limit.as_deref(), "limit", 20, 100)?;
+async fn events(State(app): State<App>, Client(client): Client, asked: Asked<Params>) -> Answer<UsageEvents> {
+    let limit = up_to(100, readable(asked)?.limit.as_deref(), "limit", 20)?;
     let calls = app.usage.calls(&client, limit).await?;
     let shown = stream::iter(calls).map(|call| shown(&app, &client, call)).buffered(LOOKUPS);
     let items: Vec<UsageEvent> = shown.try_collect().await?;
@@ -133,10 +119,9 @@ async fn shown(app: &App, client: &ClientId, call: CallRecord) -> Result<UsageEv
     let succeeded = call.status_code == 200;
     let is_order =
         succeeded && (call.path.ends_with("/jobs") || call.path.ends_with("/start") || call.path == "/api/process");
-    let credits = job.as_ref().filter(|_| is_order).map_or(MilliCredits::ZERO, |job| {
-        let hold = job.state.hold;
-        if hold.held() > MilliCredits::ZERO { hold.held() } else { hold.charged() }
-    });
+    // A hold is open or charged, never both.
+    let cost = |job: &JobRecord| job.state.hold.held() + job.state.hold.charged();
+    let credits = job.as_ref().filter(|_| is_order).map_or(MilliCredits::ZERO, cost);
     Ok(UsageEvent {
         id: format!("use_{}", call.request_id.trim_start_matches("req_")),
         timestamp: call.at,
