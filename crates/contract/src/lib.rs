@@ -16,6 +16,7 @@ pub mod job;
 pub mod manifest;
 pub mod media;
 mod number;
+pub mod prompt;
 pub mod queue;
 #[cfg(feature = "openapi")]
 pub(crate) mod schema;

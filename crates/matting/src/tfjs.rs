@@ -49,18 +49,25 @@ pub struct GraphInput {
     pub name: Option<String>,
     /// Shape in ONNX's order of axes. Four axes are a picture, `[1, channels, height, width]`.
     pub shape: Vec<Dim>,
+    /// Whether the graph itself has its axes in this order already, as graphs have that were ONNX before they were
+    /// TensorFlow's.
+    #[serde(default)]
+    pub as_written: bool,
 }
 
 /// A node of the graph that becomes an f32 output.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GraphOutput {
-    /// Name of the node.
+    /// Name of the node; `name:index` when it is not the node's first output.
     pub node: String,
     /// Name of the output.
     pub name: String,
     /// Shape in ONNX's order of axes.
     pub shape: Vec<Dim>,
+    /// Whether the graph itself has its axes in this order already.
+    #[serde(default)]
+    pub as_written: bool,
 }
 
 /// A graph that cannot be converted.

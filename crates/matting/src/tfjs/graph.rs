@@ -47,7 +47,7 @@ pub(super) struct Reference<'a> {
 }
 
 impl<'a> Reference<'a> {
-    fn parse(text: &'a str) -> Self {
+    pub(super) fn parse(text: &'a str) -> Self {
         match text.rsplit_once(':') {
             Some((node, index)) => match index.parse() {
                 Ok(output) => Self { node, output },

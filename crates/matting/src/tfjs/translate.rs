@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::graph::{Graph, Node, Reference};
 use super::value::{Form, Value};
 use super::{Conversion, ConvertError, GraphInput, constants};
-use crate::onnx_writer::{Attribute, GraphWriter, Tensor};
+use crate::onnx_writer::{Attribute, Dim, GraphWriter, Tensor};
 
 pub(super) type Result<T> = std::result::Result<T, ConvertError>;
 
@@ -40,12 +40,17 @@ pub(super) fn translate(graph: &Graph, conversion: &Conversion) -> Result<Vec<u8
         translation.done.insert(&node.name, values);
     }
     for output in &conversion.outputs {
-        let value = translation.value(Reference { node: &output.node, output: 0 })?;
-        let form = if output.shape.len() == 4 { Form::Planes } else { Form::Plain };
-        let name = translation.named(graph.node(&output.node)?, &value, form)?;
+        let reference = Reference::parse(&output.node);
+        let value = translation.value(reference)?;
+        let name = translation.named(graph.node(reference.node)?, &value, form(&output.shape, output.as_written))?;
         translation.writer.output(&name, &output.name, &output.shape);
     }
     Ok(translation.writer.finish())
+}
+
+/// The form of an input or output of that shape.
+fn form(shape: &[Dim], as_written: bool) -> Form {
+    if shape.len() == 4 && !as_written { Form::Planes } else { Form::Plain }
 }
 
 impl<'g> Translation<'g> {
@@ -55,7 +60,7 @@ impl<'g> Translation<'g> {
             return Err(node.unsupported("is not an input of the graph"));
         }
         let name = self.writer.input(input.name.as_deref().unwrap_or(&input.node), &input.shape);
-        let value = if input.shape.len() == 4 { Value::planes(name) } else { Value::plain(name) };
+        let value = Value::Computed { name, form: form(&input.shape, input.as_written) };
         self.done.insert(&input.node, vec![value]);
         Ok(())
     }
@@ -64,7 +69,8 @@ impl<'g> Translation<'g> {
     fn order(&self, conversion: &'g Conversion) -> Result<Vec<&'g Node>> {
         let mut order = Vec::new();
         let (mut open, mut closed) = (HashSet::new(), HashSet::new());
-        let mut stack: Vec<&str> = conversion.outputs.iter().rev().map(|output| output.node.as_str()).collect();
+        let mut stack: Vec<&str> =
+            conversion.outputs.iter().rev().map(|output| Reference::parse(&output.node).node).collect();
         while let Some(&name) = stack.last() {
             if closed.contains(name) || self.inputs.contains_key(name) {
                 stack.pop();
