@@ -4,8 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rotoless_contract::Model;
+use rotoless_core::policy::Prompts;
 use rotoless_matting::fetch::{self, Clients, FetchEvent, FileState, Selection};
-use rotoless_matting::registry::Registry;
+use rotoless_matting::registry::{Finder, Grounding, Registry, Work};
 
 use crate::cli::{ModelsCommand, ModelsDir};
 
@@ -26,6 +28,19 @@ pub(crate) fn models_dir(given: &ModelsDir) -> PathBuf {
     }
 }
 
+/// What the model that fills the role `pro` understands.
+pub(crate) fn prompts(models: &Path) -> Result<Prompts> {
+    let registry = Registry::load(models)?;
+    let work = registry.for_role(Model::Pro).map(|entry| &entry.work);
+    Ok(match work {
+        Some(Work::Ground(Grounding { finder: Finder::Detector { vocabulary, .. }, .. })) => {
+            Prompts::Closed(vocabulary.clone())
+        }
+        Some(Work::Ground(Grounding { finder: Finder::HeatMap { .. }, .. })) => Prompts::Open,
+        Some(Work::Matte(_)) | None => Prompts::default(),
+    })
+}
+
 pub(crate) fn run(command: ModelsCommand) -> Result<()> {
     match command {
         ModelsCommand::List { models } => list(&models_dir(&models)),
@@ -42,7 +57,7 @@ fn list(dir: &Path) -> Result<()> {
     for model in registry.models() {
         let role = model.role.map_or("-", |role| role.as_str());
         let installed = if fetch::is_installed(&model.file, dir)? { "yes" } else { "no" };
-        let (name, family, licence, file) = (&model.name, model.family, &model.licence, &model.file.name);
+        let (name, family, licence, file) = (&model.name, model.family(), &model.licence, &model.file.name);
         writeln!(out, "{name:<12} {role:<10} {:<10} {licence:<14} {installed:<10} {file}", family.as_str())?;
     }
     Ok(())

@@ -11,12 +11,13 @@ use rotoless_contract::api::{BackgroundRequest, JobRequest};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_contract::{JobSpec, OutputFormat};
 use rotoless_core::header::sniff;
+use rotoless_core::policy::Policy;
 use rotoless_core::request;
 use rotoless_matting::{Engine, EngineConfig, Task, Tools, Watch};
 use serde_json::Value;
 
 use crate::cli::RemoveArgs;
-use crate::models::models_dir;
+use crate::models::{models_dir, prompts};
 
 /// One file of one's own may be larger than what a service takes from strangers.
 const LIMITS: MediaLimits =
@@ -107,7 +108,8 @@ fn order(args: &RemoveArgs) -> Result<(JobSpec, Option<PathBuf>)> {
             file = Some(found);
         }
     }
-    let order = request::validate(&body, true)?;
+    let policy = Policy { allow_http: true, prompts: prompts(&models_dir(&args.models))?, ..Policy::default() };
+    let order = request::validate(&body, &policy)?;
     rotoless_matting::supported(&order.spec)?;
     Ok((order.spec, file))
 }

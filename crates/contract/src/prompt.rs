@@ -304,14 +304,17 @@ impl fmt::Display for Vocabulary {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Result<Vec<(String, Option<Place>, Option<Colour>)>, PromptError> {
+    /// Name, place, colour.
+    type Asked = (String, Option<Place>, Option<Colour>);
+
+    fn parsed(text: &str) -> Result<Vec<Asked>, PromptError> {
         let coco = Vocabulary::coco();
         let name = |subject: &Subject| coco.name(subject.noun).unwrap_or_default().to_owned();
         let prompt = coco.parse(text)?;
         Ok(prompt.subjects.iter().map(|subject| (name(subject), subject.place, subject.colour)).collect())
     }
 
-    fn only(name: &str) -> (String, Option<Place>, Option<Colour>) {
+    fn only(name: &str) -> Asked {
         (name.to_owned(), None, None)
     }
 
@@ -367,8 +370,9 @@ mod tests {
     #[test]
     fn places_and_colours_choose_among_them() {
         let left_dog = ("dog".to_owned(), Some(Place::Left), None);
-        assert_eq!(parsed("left dog").unwrap(), [left_dog.clone()]);
-        assert_eq!(parsed("the dog on the left side").unwrap(), [left_dog]);
+        for text in ["left dog", "the dog on the left side"] {
+            assert_eq!(parsed(text).unwrap(), std::slice::from_ref(&left_dog), "{text}");
+        }
         assert_eq!(parsed("biggest red car").unwrap(), [("car".to_owned(), Some(Place::Largest), Some(Colour::Red))]);
         assert_eq!(parsed("orange cat").unwrap(), [("cat".to_owned(), None, Some(Colour::Orange))]);
         assert_eq!(parsed("person in the middle").unwrap(), [("person".to_owned(), Some(Place::Centre), None)]);

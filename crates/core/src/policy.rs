@@ -1,12 +1,14 @@
 //! What the operator decides: prices, limits, times.
 
 mod pricing;
+mod prompts;
 
 use jiff::SignedDuration;
 use rotoless_contract::MilliCredits;
 use rotoless_contract::worker::MediaLimits;
 
 pub use self::pricing::{InvalidPricing, Pricing};
+pub use self::prompts::{Prompts, UnknownPrompts};
 use crate::rate::Rates;
 
 /// A duration rounded up to whole seconds; the least that is billed is one.
@@ -46,6 +48,8 @@ pub struct Policy {
     pub allow_http: bool,
     /// Requests a minute and key.
     pub rates: Rates,
+    /// What the prompts of model `pro` may say.
+    pub prompts: Prompts,
 }
 
 impl Default for Policy {
@@ -62,6 +66,7 @@ impl Default for Policy {
             idempotency_life: SignedDuration::from_hours(24),
             allow_http: false,
             rates: Rates::default(),
+            prompts: Prompts::default(),
         }
     }
 }

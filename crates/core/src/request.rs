@@ -5,10 +5,13 @@
 mod background;
 
 use rotoless_contract::api::{CompositionRequest, JobRequest};
+use rotoless_contract::prompt::PromptError;
 use rotoless_contract::spec::{Anchor, Composition};
 use rotoless_contract::{JobSpec, Model, OutputFormat};
 use serde_json::{Map, Value};
 use url::Url;
+
+use crate::policy::{Policy, Prompts};
 
 /// Greatest length of a URL in bytes.
 const MAX_URL: usize = 2048;
@@ -63,16 +66,16 @@ pub struct Order {
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn validate(request: &JobRequest, allow_http: bool) -> Result<Order, InvalidRequest> {
+pub fn validate(request: &JobRequest, policy: &Policy) -> Result<Order, InvalidRequest> {
     let mut warnings = unknown_fields(request);
     let model = named(request.model.as_deref(), "model", Model::Original)?;
     let output_format = named(request.output_format.as_deref(), "output_format", OutputFormat::Webm)?;
     let background = background::resolve(request, output_format)?;
-    let text_prompt = prompt(request.text_prompt.as_deref(), model, &mut warnings)?;
+    let text_prompt = prompt(request.text_prompt.as_deref(), model, &policy.prompts, &mut warnings)?;
     let composition = request.composition.as_ref().map(composition).transpose()?;
     let webhook_url = request.webhook_url.as_deref().filter(|url| !url.is_empty());
     if let Some(url) = webhook_url {
-        http_url(url, "webhook_url", allow_http)?;
+        http_url(url, "webhook_url", policy.allow_http)?;
     }
     if let Some(metadata) = &request.metadata {
         check_metadata(metadata)?;
@@ -146,7 +149,12 @@ fn named<T: std::str::FromStr<Err = rotoless_contract::spec::UnknownName>>(
     }
 }
 
-fn prompt(text: Option<&str>, model: Model, warnings: &mut Vec<String>) -> Result<Option<String>, InvalidRequest> {
+fn prompt(
+    text: Option<&str>,
+    model: Model,
+    prompts: &Prompts,
+    warnings: &mut Vec<String>,
+) -> Result<Option<String>, InvalidRequest> {
     if text.is_some_and(|text| text.chars().count() > MAX_PROMPT) {
         return Err(InvalidRequest::field(
             "text_prompt",
@@ -155,7 +163,13 @@ fn prompt(text: Option<&str>, model: Model, warnings: &mut Vec<String>) -> Resul
     }
     let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
     match model {
-        Model::Pro => Ok(Some(text.to_owned())),
+        Model::Pro => {
+            let unknown = |error: PromptError| {
+                InvalidRequest::field("text_prompt", format!("text_prompt: {error}")).with_reason("unknown_subject")
+            };
+            prompts.check(text).map_err(unknown)?;
+            Ok(Some(text.to_owned()))
+        }
         Model::Original | Model::Light | Model::Human => {
             warnings.push(format!("text_prompt is used by model `pro` only and was ignored for `{model}`"));
             Ok(None)
@@ -230,7 +244,7 @@ mod tests {
     use super::*;
 
     fn order(body: Value) -> Result<Order, InvalidRequest> {
-        validate(&serde_json::from_value(body).unwrap(), false)
+        validate(&serde_json::from_value(body).unwrap(), &Policy::default())
     }
 
     fn background(body: Value) -> Background {
@@ -285,6 +299,19 @@ mod tests {
         let order = order(json!({"colour": 1, "text_prompt": "the dog", "model": "human"})).unwrap();
         assert_eq!(order.spec.text_prompt, None);
         assert_eq!(order.warnings.len(), 2);
+    }
+
+    #[test]
+    fn a_prompt_is_understood_or_refused_with_what_is_known() {
+        let of = |text: &str| order(json!({"model": "pro", "text_prompt": text}));
+        assert_eq!(of(" the left dog ").unwrap().spec.text_prompt.as_deref(), Some("the left dog"));
+        assert_eq!(of("  ").unwrap().spec.text_prompt, None);
+        let refused = of("dog, unicorn").unwrap_err();
+        assert_eq!((refused.param, refused.reason), (Some("text_prompt"), Some("unknown_subject")));
+        assert!(refused.message.contains("`unicorn`") && refused.message.contains("toothbrush"), "{}", refused.message);
+        let open = Policy { prompts: Prompts::Open, ..Policy::default() };
+        let request = serde_json::from_value(json!({"model": "pro", "text_prompt": "unicorn"})).unwrap();
+        assert!(validate(&request, &open).is_ok());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::Frame;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
-use crate::model::{Matter, NetworkMatter};
+use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::tools::Tools;
 
@@ -152,16 +152,17 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
     let frames_file = RawFrames(work_dir.join("bench-frames.raw"));
 
     let mut matter = engine.take_model(spec.model)?;
+    matter.begin(spec.text_prompt.as_deref())?;
     let (order, encode) = (plan.decode(&task), plan.encode(&task));
     let picture = matter.picture_size(order.size());
     let canvas = Canvas {
         frame: order.size(),
-        picture,
+        matte: matter.matte_size(order.size()),
         placement: plan.placement,
         has_hard_alpha: plan.codecs.has_hard_alpha(),
     };
     let finisher = Finisher::new(canvas, Backdrop::open(engine.tools(), &plan.backdrop(&task))?);
-    let inference = prepare(engine.tools(), order, encode, finisher, &mut matter, &frames_file.0)?;
+    let inference = prepare(engine.tools(), order, encode, finisher, &mut *matter, &frames_file.0)?;
     engine.give_back(spec.model, matter);
 
     let decode = cost_of(|| decode_alone(engine.tools(), order))?;
@@ -213,7 +214,7 @@ fn prepare(
     decode: DecodeOrder<'_>,
     encode: EncodeOrder<'_>,
     mut finisher: Finisher,
-    matter: &mut NetworkMatter,
+    matter: &mut dyn Matter,
     frames_file: &Path,
 ) -> Result<Cost, EngineError> {
     let size = decode.size();
@@ -224,15 +225,14 @@ fn prepare(
     let mut frame = Frame::new(size);
     let mut decoder = Decoder::start(tools, &decode)?;
     let mut spent = Cost::default();
-    matter.begin()?;
     while decoder.read(frame.yuv_mut())? {
         let (colour, values) = frame.colour_and_picture();
         maker.make(colour, values)?;
-        let Frame { picture: values, matte, .. } = &mut frame;
+        let (sight, matte) = frame.sight_and_matte();
         // Only this process: the decoder works on meanwhile, and counts when it is waited for.
         let before = Instant::now();
         let cpu_before = cpu_seconds(UsageWho::RUSAGE_SELF)?;
-        matter.matte(values, picture, matte)?;
+        matter.matte(sight, picture, matte)?;
         spent.cpu_seconds += cpu_seconds(UsageWho::RUSAGE_SELF)? - cpu_before;
         spent.wall_seconds += before.elapsed().as_secs_f64();
         let done = finisher.finish(&mut frame)?;

@@ -18,7 +18,7 @@ use crate::encode::{Codecs, EncodeOrder, FramesFrom, Sound};
 use crate::error::{EngineError, Unsupported};
 use crate::finish::Placement;
 use crate::frame::Size;
-use crate::model::{self, Matter, NetworkMatter};
+use crate::model::{self, Matter};
 use crate::pipeline::{self, Budget, Pipeline};
 use crate::probe::{self, Probe, Source};
 use crate::registry::Registry;
@@ -41,7 +41,7 @@ pub struct Engine {
     config: EngineConfig,
     registry: Registry,
     /// The model of the last job, ready for the next one. Taken out while it works.
-    loaded: Mutex<Option<(Model, NetworkMatter)>>,
+    loaded: Mutex<Option<(Model, Box<dyn Matter>)>>,
 }
 
 /// One job.
@@ -92,10 +92,6 @@ pub struct Finished {
 /// # Errors
 /// What it cannot serve.
 pub fn supported(spec: &JobSpec) -> Result<(), Unsupported> {
-    match spec.model {
-        Model::Light | Model::Human | Model::Original => {}
-        Model::Pro => return Err(Unsupported::Model(spec.model)),
-    }
     if matches!(spec.background, Background::Transparent) && !spec.output_format.has_alpha() {
         return Err(Unsupported::TransparentIn(spec.output_format));
     }
@@ -155,7 +151,7 @@ impl Engine {
         // Before the model is loaded: it may be the slower of both.
         let backdrop = Backdrop::open(&self.config.tools, &plan.backdrop(task))?;
         let mut matter = self.take_model(task.spec.model)?;
-        let result = plan.matte(&self.config.tools, task, backdrop, &mut matter, budget, watch);
+        let result = plan.matte(&self.config.tools, task, backdrop, &mut *matter, budget, watch);
         // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
         self.give_back(task.spec.model, matter);
         let alpha = result?;
@@ -182,7 +178,7 @@ impl Engine {
     }
 
     /// The loaded model of that role, or a newly loaded one. Another job may hold the loaded one: then there are two.
-    pub(crate) fn take_model(&self, model: Model) -> Result<NetworkMatter, EngineError> {
+    pub(crate) fn take_model(&self, model: Model) -> Result<Box<dyn Matter>, EngineError> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         match loaded.take() {
             Some((role, matter)) if role == model => return Ok(matter),
@@ -190,11 +186,11 @@ impl Engine {
             Some(_) | None => {}
         }
         drop(loaded);
-        let (entry, file) = model::installed(&self.registry, &self.config.models_dir, model)?;
-        NetworkMatter::load(entry, &file, self.threads())
+        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
+        model::load(&self.registry, entry, &self.config.models_dir, self.threads())
     }
 
-    pub(crate) fn give_back(&self, model: Model, matter: NetworkMatter) {
+    pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some((model, matter));
     }
 }
@@ -299,7 +295,8 @@ impl Plan {
     ) -> Result<Vec<f32>, EngineError> {
         let (decode, encode) = (self.decode(task), self.encode(task));
         let placement = self.placement;
-        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, budget }, watch)
+        let prompt = task.spec.text_prompt.as_deref();
+        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, budget }, watch)
     }
 
     fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {

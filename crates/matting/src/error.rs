@@ -7,8 +7,8 @@ use std::fmt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rotoless_contract::OutputFormat;
 use rotoless_contract::worker::FailureReason;
-use rotoless_contract::{Model, OutputFormat};
 
 use crate::registry::RegistryError;
 
@@ -243,11 +243,11 @@ pub enum LimitExceeded {
 }
 
 /// Options that the engine cannot serve.
-#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Unsupported {
-    /// A model role that no adapter serves yet.
-    #[error("model `{0}` is not supported yet")]
-    Model(Model),
+    /// A prompt that the model does not understand.
+    #[error("text_prompt: {0}")]
+    Prompt(String),
     /// Transparency in a format that has none.
     #[error("output format `{0}` cannot be transparent: choose a background")]
     TransparentIn(OutputFormat),

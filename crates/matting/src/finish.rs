@@ -27,8 +27,8 @@ use crate::scaling::Scaler;
 pub(crate) struct Canvas {
     /// Of the source's frames.
     pub frame: Size,
-    /// Of the model's matte.
-    pub picture: Size,
+    /// Of the model's mattes.
+    pub matte: Size,
     /// The foreground's place, unless it fills a canvas of its own size.
     pub placement: Option<Placement>,
     /// Pixels are there or not, and nothing between.
@@ -39,7 +39,7 @@ pub(crate) struct Canvas {
 #[derive(Debug)]
 pub(crate) struct Finisher {
     frame: Size,
-    picture: Size,
+    matte: Size,
     has_hard_alpha: bool,
     ground: Ground,
     placing: Option<Placing>,
@@ -79,7 +79,7 @@ pub(crate) struct Done<'f> {
 
 impl Finisher {
     pub(crate) fn new(canvas: Canvas, backdrop: Backdrop) -> Self {
-        let Canvas { frame, picture, placement, has_hard_alpha } = canvas;
+        let Canvas { frame, matte, placement, has_hard_alpha } = canvas;
         let size = canvas.size();
         let ground = match backdrop {
             Backdrop::Nothing => Ground::Nothing(Box::new(Fill::new(size))),
@@ -95,12 +95,12 @@ impl Finisher {
         });
         Self {
             frame,
-            picture,
+            matte,
             has_hard_alpha,
             ground,
             placing,
             scaler: Scaler::default(),
-            small: vec![U16::default(); picture.pixels()],
+            small: vec![U16::default(); matte.pixels()],
             large: vec![U16::default(); frame.pixels()],
             chroma_alpha: vec![0; size.chroma().pixels()],
         }
@@ -137,7 +137,7 @@ impl Finisher {
 
     /// 16 bits on the way: an 8-bit matte scaled up would show its steps.
     fn scale_matte(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
-        if self.picture == self.frame {
+        if self.matte == self.frame {
             for (alpha, &value) in alpha.iter_mut().zip(matte) {
                 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
                 let rounded = (value * 255.0 + 0.5) as u8;
@@ -150,7 +150,7 @@ impl Finisher {
             let rounded = (value * 65535.0 + 0.5) as u16;
             *deep = U16::new(rounded);
         }
-        self.scaler.deep_plane(&self.small, self.picture, &mut self.large, self.frame)?;
+        self.scaler.deep_plane(&self.small, self.matte, &mut self.large, self.frame)?;
         for (alpha, deep) in alpha.iter_mut().zip(&self.large) {
             // Rounded division by 257, without a division.
             *alpha = ((u32::from(deep.0) * 255 + 32_895) >> 16) as u8;
@@ -209,7 +209,7 @@ mod tests {
     const SIZE: Size = Size { width: 64, height: 32 };
 
     fn finisher(picture: Size, backdrop: Backdrop) -> Finisher {
-        let canvas = Canvas { frame: SIZE, picture, placement: None, has_hard_alpha: false };
+        let canvas = Canvas { frame: SIZE, matte: picture, placement: None, has_hard_alpha: false };
         Finisher::new(canvas, backdrop)
     }
 
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn hard_alpha_knows_nothing_between() {
-        let canvas = Canvas { frame: SIZE, picture: SIZE, placement: None, has_hard_alpha: true };
+        let canvas = Canvas { frame: SIZE, matte: SIZE, placement: None, has_hard_alpha: true };
         let mut soft = frame(SIZE);
         soft.matte = (0..SIZE.pixels()).map(|n| (n % SIZE.width) as f32 / 63.0).collect();
         let mean = Finisher::new(canvas, Backdrop::Nothing).finish(&mut soft).unwrap().mean;
@@ -302,7 +302,7 @@ mod tests {
         use rotoless_contract::spec::{Anchor, Composition};
         let composition = Composition { width: 64, height: 64, anchor: Anchor::TopLeft, scale: 0.5, offset: [0, 0] };
         let placement = Some(Placement::of(&composition, SIZE));
-        let canvas = Canvas { frame: SIZE, picture: SIZE, placement, has_hard_alpha: false };
+        let canvas = Canvas { frame: SIZE, matte: SIZE, placement, has_hard_alpha: false };
         let red = vec![100; canvas.size().yuv_bytes()];
         for backdrop in [Backdrop::Still(red), Backdrop::Nothing] {
             let is_transparent = matches!(backdrop, Backdrop::Nothing);

@@ -37,6 +37,8 @@ pub(crate) struct Frame {
     pub picture: Vec<f32>,
     /// The model's matte, 0..1, at the model's size.
     pub matte: Vec<f32>,
+    /// Whether the picture before it was of another scene, or there was none.
+    pub starts_scene: bool,
 }
 
 /// The planes of a frame.
@@ -48,9 +50,35 @@ pub(crate) struct Planes<'a> {
     pub alpha: &'a mut [u8],
 }
 
+/// Y, U and V.
+pub(crate) type Colour<'a> = [&'a [u8]; 3];
+
+/// What a model may look at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    pub colour: Colour<'a>,
+    /// Of the frame.
+    pub size: Size,
+    /// Made of the whole frame, in the form of the model's input.
+    pub picture: &'a [f32],
+}
+
+fn colour(bytes: &[u8], size: Size) -> Colour<'_> {
+    let (y, rest) = bytes.split_at(size.pixels());
+    let (u, rest) = rest.split_at(size.chroma().pixels());
+    let (v, _) = rest.split_at(size.chroma().pixels());
+    [y, u, v]
+}
+
 impl Frame {
     pub(crate) fn new(size: Size) -> Self {
-        Self { size, bytes: vec![0; size.yuv_bytes() + size.pixels()], picture: Vec::new(), matte: Vec::new() }
+        Self {
+            size,
+            bytes: vec![0; size.yuv_bytes() + size.pixels()],
+            picture: Vec::new(),
+            matte: Vec::new(),
+            starts_scene: false,
+        }
     }
 
     pub(crate) const fn size(&self) -> Size {
@@ -81,10 +109,13 @@ impl Frame {
     }
 
     /// The colour planes and the picture that is made of them.
-    pub(crate) fn colour_and_picture(&mut self) -> ([&[u8]; 3], &mut Vec<f32>) {
-        let (y, rest) = self.bytes.split_at(self.size.pixels());
-        let (u, rest) = rest.split_at(self.size.chroma().pixels());
-        let (v, _) = rest.split_at(self.size.chroma().pixels());
-        ([y, u, v], &mut self.picture)
+    pub(crate) fn colour_and_picture(&mut self) -> (Colour<'_>, &mut Vec<f32>) {
+        (colour(&self.bytes, self.size), &mut self.picture)
+    }
+
+    /// What a model may look at, and the matte that it makes.
+    pub(crate) fn sight_and_matte(&mut self) -> (Sight<'_>, &mut Vec<f32>) {
+        let colour = colour(&self.bytes, self.size);
+        (Sight { colour, size: self.size, picture: &self.picture }, &mut self.matte)
     }
 }

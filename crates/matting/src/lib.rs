@@ -28,6 +28,7 @@ mod pipeline;
 mod probe;
 pub mod registry;
 mod scaling;
+mod scene;
 mod stills;
 #[cfg(test)]
 mod test_runtime;

@@ -6,46 +6,86 @@
 //! Invariants: state never outlives a job ([`Matter::begin`]) or a change of the picture's size; a matte that comes
 //! out is finite and within 0..1.
 
+mod choice;
+mod crop;
+mod detector;
+mod found;
+mod grounded;
+mod heat;
 mod session;
+mod tracker;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rotoless_contract::Model;
 
-pub(crate) use self::session::Terminator;
-use self::session::{Carried, Feed, Network, Run};
+pub(crate) use self::found::Region;
+use self::grounded::GroundedMatter;
+use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Terminator};
 use crate::error::EngineError;
-use crate::frame::Size;
-use crate::registry::{Activation, InputSize, InputSpec, Layout, ModelEntry, Registry, StateSpec};
+use crate::frame::{Sight, Size};
+use crate::registry::{
+    Activation, InputSize, InputSpec, InstalledFile, Layout, MatteSpec, ModelEntry, Registry, StateSpec, Work,
+};
 
-/// What makes mattes of pictures.
+/// What makes mattes of frames.
 pub(crate) trait Matter: Send {
-    /// What it wants to be fed.
+    /// What the picture of a whole frame must look like.
     fn input(&self) -> &InputSpec;
 
     /// The picture size that serves best for a source of this size.
     fn picture_size(&self, source: Size) -> Size;
 
-    /// A new job: nothing of the last one is left.
-    fn begin(&mut self) -> Result<(), EngineError>;
+    /// The size of the mattes that it makes for such a source.
+    fn matte_size(&self, source: Size) -> Size {
+        self.picture_size(source)
+    }
 
-    /// The matte of the next frame, 0..1, as large as its picture.
-    fn matte(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
+    /// A new job: nothing of the last one is left. The prompt is for the family grounded.
+    fn begin(&mut self, prompt: Option<&str>) -> Result<(), EngineError>;
+
+    /// A new scene: what is carried from frame to frame starts anew.
+    fn forget(&mut self);
+
+    /// The matte of the next frame, 0..1. `picture` is the size of the picture in `sight`.
+    fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
 
     /// Stops [`Matter::matte`] from another thread.
-    fn terminator(&self) -> Terminator;
+    fn stopper(&self) -> Stopper;
 }
 
-/// Where the files of a role lie, checked to be there.
-pub(crate) fn installed(
+/// Stops a model's work from another thread; what is asked of it then fails until it begins anew.
+pub(crate) struct Stopper(Vec<Terminator>);
+
+impl Stopper {
+    pub(crate) fn stop(&self) {
+        self.0.iter().for_each(Terminator::terminate);
+    }
+}
+
+/// Loads the model of an entry with all that it works with.
+pub(crate) fn load(
     registry: &Registry,
+    entry: &ModelEntry,
+    models_dir: &Path,
+    threads: usize,
+) -> Result<Box<dyn Matter>, EngineError> {
+    match &entry.work {
+        Work::Matte(spec) => Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, threads)?)),
+        Work::Ground(grounding) => Ok(Box::new(GroundedMatter::load(registry, entry, grounding, models_dir, threads)?)),
+    }
+}
+
+/// The entry that fills a role, with all of its files checked to be there.
+pub(crate) fn installed<'r>(
+    registry: &'r Registry,
     models_dir: &Path,
     role: Model,
-) -> Result<(ModelEntry, PathBuf), EngineError> {
+) -> Result<&'r ModelEntry, EngineError> {
     let missing = || EngineError::MissingWeights { model: role.to_string() };
     let entry = registry.for_role(role).ok_or_else(missing)?;
-    let file = entry.path(models_dir);
-    if file.is_file() { Ok((entry.clone(), file)) } else { Err(missing()) }
+    let is_there = |file: &InstalledFile| file.path(models_dir).is_file();
+    if registry.with_partners(entry).all(|entry| entry.files().all(is_there)) { Ok(entry) } else { Err(missing()) }
 }
 
 /// Loads ONNX Runtime for this machine from the models directory.
@@ -58,7 +98,9 @@ pub(crate) fn load_runtime(registry: &Registry, models_dir: &Path) -> Result<(),
 
 /// A network of the still or the recurrent family; a still one carries no state.
 pub(crate) struct NetworkMatter {
-    entry: ModelEntry,
+    name: String,
+    input: InputSpec,
+    spec: MatteSpec,
     network: Network,
     states: Vec<Carried>,
     /// The size that `states` belong to.
@@ -66,74 +108,44 @@ pub(crate) struct NetworkMatter {
 }
 
 impl NetworkMatter {
-    pub(crate) fn load(entry: ModelEntry, file: &Path, threads: usize) -> Result<Self, EngineError> {
-        let network = Network::load(file, threads)
-            .map_err(|error| EngineError::Model { model: entry.name.clone(), detail: error.to_string() })?;
-        Ok(Self { entry, network, states: Vec::new(), last_size: None })
+    fn load(entry: &ModelEntry, spec: &MatteSpec, models_dir: &Path, threads: usize) -> Result<Self, EngineError> {
+        let network = load_network(entry, models_dir, threads)?;
+        let (name, input) = (entry.name.clone(), entry.input.clone());
+        Ok(Self { name, input, spec: spec.clone(), network, states: Vec::new(), last_size: None })
     }
 
     fn failed(&self, error: &ort::Error) -> EngineError {
-        EngineError::Model { model: self.entry.name.clone(), detail: error.to_string() }
+        EngineError::Model { model: self.name.clone(), detail: error.to_string() }
     }
 
     fn fresh_states(&self) -> Result<Vec<Carried>, EngineError> {
         let zeros = |state: &StateSpec| Carried::zeros(&state.initial).map_err(|error| self.failed(&error));
-        self.entry.states.iter().map(zeros).collect()
-    }
-}
-
-impl Matter for NetworkMatter {
-    fn input(&self) -> &InputSpec {
-        &self.entry.input
+        self.spec.states.iter().map(zeros).collect()
     }
 
-    fn picture_size(&self, source: Size) -> Size {
-        match self.entry.input.size {
-            InputSize::Fixed { width, height } => Size { width: width as usize, height: height as usize },
-            // A model that shrinks the picture itself is fed all of it.
-            InputSize::Free { multiple_of, .. } if self.entry.downsample_ratio.is_some() => {
-                scaled_to(source, source.width.max(source.height), multiple_of as usize)
-            }
-            InputSize::Free { multiple_of, long_side, close_up_long_side } => {
-                let long = source.width.max(source.height);
-                // A source no larger than the close-up size is fed whole; of a larger one nobody knows yet how much
-                // the subject fills.
-                let side = if long <= close_up_long_side as usize { long } else { long_side as usize };
-                scaled_to(source, side, multiple_of as usize)
-            }
-        }
-    }
-
-    fn begin(&mut self) -> Result<(), EngineError> {
-        self.states = Vec::new();
-        self.last_size = None;
-        self.network.make_ready().map_err(|error| self.failed(&error))
-    }
-
-    fn matte(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+    /// The matte of a picture, of the picture's size.
+    fn infer(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
         if self.last_size != Some(size) {
             self.states = self.fresh_states()?;
             self.last_size = Some(size);
         }
-        let shape = match self.entry.input.layout {
-            Layout::Nchw => [1, 3, size.height, size.width],
-            Layout::Nhwc => [1, size.height, size.width, 3],
-        };
-        let mut feeds = vec![Feed { name: &self.entry.input.name, shape: &shape, values: picture }];
-        let ratio = [downsample_ratio(&self.entry.input.size, size)];
-        if let Some(name) = &self.entry.downsample_ratio {
-            feeds.push(Feed { name, shape: &[1], values: &ratio });
+        let shape = shape_of(&self.input, size);
+        let mut feeds = vec![Feed { name: &self.input.name, shape: &shape, values: Numbers::Floats(picture) }];
+        let ratio = [downsample_ratio(&self.input.size, size)];
+        if let Some(name) = &self.spec.downsample_ratio {
+            feeds.push(Feed { name, shape: &[1], values: Numbers::Floats(&ratio) });
         }
         let (names, outputs): (Vec<&str>, Vec<&str>) =
-            self.entry.states.iter().map(|state| (state.input.as_str(), state.output.as_str())).unzip();
+            self.spec.states.iter().map(|state| (state.input.as_str(), state.output.as_str())).unzip();
         let run = Run {
             feeds: &feeds,
             carried_in: names.into_iter().zip(std::mem::take(&mut self.states)).collect(),
             carried_out: &outputs,
-            read: &self.entry.output.matte,
+            read: &[&self.spec.output.matte],
         };
-        let activation = self.entry.output.activation;
-        let result = self.network.run(run, |shape, values| {
+        let activation = self.spec.output.activation;
+        let result = self.network.run(run, |answers| {
+            let [Answer { shape, values }] = answers else { return Err("it did not answer".to_owned()) };
             if values.len() != size.pixels() {
                 return Err(format!("its matte has shape {shape:?} for a picture of {}x{}", size.width, size.height));
             }
@@ -146,13 +158,63 @@ impl Matter for NetworkMatter {
                 self.states = states;
                 Ok(())
             }
-            Ok((Err(detail), _)) => Err(EngineError::Model { model: self.entry.name.clone(), detail }),
+            Ok((Err(detail), _)) => Err(EngineError::Model { model: self.name.clone(), detail }),
             Err(error) => Err(self.failed(&error)),
         }
     }
+}
 
-    fn terminator(&self) -> Terminator {
-        self.network.terminator()
+fn load_network(entry: &ModelEntry, models_dir: &Path, threads: usize) -> Result<Network, EngineError> {
+    Network::load(&entry.path(models_dir), threads)
+        .map_err(|error| EngineError::Model { model: entry.name.clone(), detail: error.to_string() })
+}
+
+/// Of the tensor that a picture of this size is.
+fn shape_of(input: &InputSpec, size: Size) -> [usize; 4] {
+    match input.layout {
+        Layout::Nchw => [1, 3, size.height, size.width],
+        Layout::Nhwc => [1, size.height, size.width, 3],
+    }
+}
+
+impl Matter for NetworkMatter {
+    fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    fn picture_size(&self, source: Size) -> Size {
+        match self.input.size {
+            InputSize::Fixed { width, height, .. } => Size { width: width as usize, height: height as usize },
+            // A model that shrinks the picture itself is fed all of it.
+            InputSize::Free { multiple_of, .. } if self.spec.downsample_ratio.is_some() => {
+                scaled_to(source, source.width.max(source.height), multiple_of as usize)
+            }
+            InputSize::Free { multiple_of, long_side, close_up_long_side } => {
+                let long = source.width.max(source.height);
+                // A source no larger than the close-up size is fed whole; of a larger one nobody knows yet how much
+                // the subject fills.
+                let side = if long <= close_up_long_side as usize { long } else { long_side as usize };
+                scaled_to(source, side, multiple_of as usize)
+            }
+        }
+    }
+
+    fn begin(&mut self, _prompt: Option<&str>) -> Result<(), EngineError> {
+        self.forget();
+        self.network.make_ready().map_err(|error| self.failed(&error))
+    }
+
+    fn forget(&mut self) {
+        self.states = Vec::new();
+        self.last_size = None;
+    }
+
+    fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.infer(sight.picture, picture, matte)
+    }
+
+    fn stopper(&self) -> Stopper {
+        Stopper(vec![self.network.terminator()])
     }
 }
 

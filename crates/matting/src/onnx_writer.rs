@@ -96,7 +96,8 @@ pub type Attributes<'a> = &'a [(&'static str, Attribute)];
 pub struct GraphWriter {
     nodes: Vec<Node>,
     constants: BTreeMap<usize, (String, Tensor)>,
-    inputs: Vec<(String, Vec<Dim>)>,
+    /// Name, element type, shape.
+    inputs: Vec<(String, i64, Vec<Dim>)>,
     outputs: Vec<(String, Vec<Dim>)>,
     named: usize,
 }
@@ -118,7 +119,13 @@ impl GraphWriter {
 
     /// Adds an f32 input; its name is the value's name.
     pub fn input(&mut self, name: &str, shape: &[Dim]) -> String {
-        self.inputs.push((name.to_owned(), shape.to_vec()));
+        self.inputs.push((name.to_owned(), FLOAT, shape.to_vec()));
+        name.to_owned()
+    }
+
+    /// Adds an i64 input; its name is the value's name.
+    pub fn integer_input(&mut self, name: &str, shape: &[Dim]) -> String {
+        self.inputs.push((name.to_owned(), INT64, shape.to_vec()));
         name.to_owned()
     }
 
@@ -190,11 +197,11 @@ impl GraphWriter {
                 graph.message(5, &tensor.message(name));
             }
         }
-        for (name, shape) in &self.inputs {
-            graph.message(11, &value_info(name, shape));
+        for (name, kind, shape) in &self.inputs {
+            graph.message(11, &value_info(name, *kind, shape));
         }
         for (name, shape) in &self.outputs {
-            graph.message(12, &value_info(name, shape));
+            graph.message(12, &value_info(name, FLOAT, shape));
         }
         let mut opset = Message::new();
         opset.text(1, "").int(2, OPSET);
@@ -274,8 +281,8 @@ impl Tensor {
     }
 }
 
-/// `ValueInfoProto` of an f32 tensor.
-fn value_info(name: &str, shape: &[Dim]) -> Message {
+/// `ValueInfoProto` of a tensor.
+fn value_info(name: &str, element: i64, shape: &[Dim]) -> Message {
     let mut dims = Message::new();
     for side in shape {
         let mut dim = Message::new();
@@ -286,7 +293,7 @@ fn value_info(name: &str, shape: &[Dim]) -> Message {
         dims.message(1, &dim);
     }
     let mut tensor = Message::new();
-    tensor.int(1, FLOAT).message(2, &dims);
+    tensor.int(1, element).message(2, &dims);
     let mut kind = Message::new();
     kind.message(1, &tensor);
     let mut message = Message::new();

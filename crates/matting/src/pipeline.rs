@@ -25,6 +25,7 @@ use crate::finish::{Canvas, Finisher, Placement};
 use crate::frame::{Frame, Size};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
+use crate::scene::CutDetector;
 use crate::tools::Tools;
 
 /// One in each stage and one waiting before each.
@@ -39,6 +40,8 @@ pub(crate) struct Pipeline<'a> {
     /// The foreground's place, unless the canvas is the frame.
     pub placement: Option<Placement>,
     pub matter: &'a mut dyn Matter,
+    /// What the model is asked for, when it listens to words.
+    pub prompt: Option<&'a str>,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
 }
@@ -80,14 +83,19 @@ impl Queues {
 
 /// Runs a whole clip through. Returns the mean alpha of each frame that was written.
 pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, backdrop, placement, matter, budget } = pipeline;
+    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, budget } = pipeline;
     let size = decode.size();
+    matter.begin(prompt)?;
     let picture = matter.picture_size(size);
-    let maker = PictureMaker::new(size, picture, matter.input());
+    let eye = Eye { maker: PictureMaker::new(size, picture, matter.input()), cuts: CutDetector::new(size) };
     let background_stopper = backdrop.stopper();
-    let canvas = Canvas { frame: size, picture, placement, has_hard_alpha: encode.codecs.has_hard_alpha() };
+    let canvas = Canvas {
+        frame: size,
+        matte: matter.matte_size(size),
+        placement,
+        has_hard_alpha: encode.codecs.has_hard_alpha(),
+    };
     let finisher = Finisher::new(canvas, backdrop);
-    matter.begin()?;
 
     let queues = Queues::new(size)?;
     let written = AtomicU64::new(0);
@@ -100,14 +108,14 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     halt.kills(&decoder.child);
     halt.kills(&encoder.child);
     halt.on_stop(|| queues.abort());
-    let terminator = matter.terminator();
-    halt.on_stop(move || terminator.terminate());
+    let stopper = matter.stopper();
+    halt.on_stop(move || stopper.stop());
     if let Some(stopper) = background_stopper {
         halt.on_stop(move || stopper.stop());
     }
 
     let mut stages = vec![
-        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, maker, budget, &queues)) },
+        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &queues)) },
         StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
         StageWork {
             name: "encode",
@@ -126,12 +134,13 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     Ok(means)
 }
 
-fn decode_stage(
-    mut decoder: Decoder,
-    mut maker: PictureMaker,
-    budget: Option<Budget>,
-    queues: &Queues,
-) -> Result<(), StageEnd> {
+/// What looks at a frame before the model does.
+struct Eye {
+    maker: PictureMaker,
+    cuts: CutDetector,
+}
+
+fn decode_stage(mut decoder: Decoder, mut eye: Eye, budget: Option<Budget>, queues: &Queues) -> Result<(), StageEnd> {
     let mut decoded = 0;
     while let Some(mut frame) = queues.free.pop()? {
         if !decoder.read(frame.yuv_mut())? {
@@ -142,7 +151,8 @@ fn decode_stage(
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
         }
         let (colour, picture) = frame.colour_and_picture();
-        maker.make(colour, picture)?;
+        eye.maker.make(colour, picture)?;
+        frame.starts_scene = eye.cuts.starts_scene(colour)?;
         queues.decoded.push(frame)?;
     }
     queues.decoded.close();
@@ -151,8 +161,11 @@ fn decode_stage(
 
 fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
     while let Some(mut frame) = queues.decoded.pop()? {
-        let Frame { picture: values, matte, .. } = &mut frame;
-        matter.matte(values, picture, matte)?;
+        if frame.starts_scene {
+            matter.forget();
+        }
+        let (sight, matte) = frame.sight_and_matte();
+        matter.matte(sight, picture, matte)?;
         queues.matted.push(frame)?;
     }
     queues.matted.close();

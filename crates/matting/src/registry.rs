@@ -10,6 +10,7 @@
 
 mod digest;
 mod findings;
+mod grounding;
 mod raw;
 mod source;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use rotoless_contract::Model;
 
 pub use self::digest::{NotASha256, Sha256};
+pub use self::grounding::{DetectorHead, Finder, Grounding, Words};
 pub use self::source::{Content, Package, PackageIndex, Source, WheelTags};
 
 /// The name of an operator's registry in the models directory.
@@ -45,8 +47,6 @@ pub struct ModelEntry {
     pub name: String,
     /// The role that this model fills; without one it is only used by name.
     pub role: Option<Model>,
-    /// How it is run.
-    pub family: Family,
     /// Whether it belongs to the set that is fetched when nothing is named.
     pub in_default_set: bool,
     /// SPDX expression of the weights' licence.
@@ -59,9 +59,25 @@ pub struct ModelEntry {
     pub source: Option<Source>,
     /// What the model is fed.
     pub input: InputSpec,
+    /// What it makes of it.
+    pub work: Work,
+}
+
+/// What a model makes of a picture.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Work {
+    /// A matte.
+    Matte(MatteSpec),
+    /// Where the subjects are that a text asks for.
+    Ground(Grounding),
+}
+
+/// How a model makes a matte.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MatteSpec {
     /// What the model answers.
     pub output: OutputSpec,
-    /// Tensors carried from frame to frame, in feeding order. Empty unless the family is recurrent.
+    /// Tensors carried from frame to frame, in feeding order; none for the family still.
     pub states: Vec<StateSpec>,
     /// Name of a `[1]` f32 input that takes the factor by which the model shrinks its picture (0 < factor ≤ 1), for
     /// models that are fed the full picture and refine the matte themselves.
@@ -139,12 +155,14 @@ pub struct InputSpec {
 /// The picture sizes that a model takes, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputSize {
-    /// Exactly this; the picture is stretched to it.
+    /// Exactly this.
     Fixed {
         /// Pixels.
         width: u32,
         /// Pixels.
         height: u32,
+        /// How the picture comes to it.
+        fit: PictureFit,
     },
     /// Any size whose sides are multiples of `multiple_of`, the picture's own aspect.
     Free {
@@ -155,6 +173,15 @@ pub enum InputSize {
         /// The longer side that serves best when the subject fills the picture.
         close_up_long_side: u32,
     },
+}
+
+/// How a picture comes to a model's fixed size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PictureFit {
+    /// Each side by its own factor.
+    Stretch,
+    /// Both sides by one factor, in the middle of black.
+    Contain,
 }
 
 /// Order of a tensor's axes.
@@ -279,7 +306,7 @@ impl Registry {
     /// # Errors
     /// None in a released program: a test reads it. It is a `Result` so that no code path panics.
     pub fn builtin() -> Result<Self, RegistryError> {
-        Self::parse("the built-in registry", BUILTIN)
+        Self::parse("the built-in registry", BUILTIN)?.complete("the built-in registry".to_owned())
     }
 
     /// The built-in registry and, over it, `registry.toml` of the models directory when there is one.
@@ -302,12 +329,17 @@ impl Registry {
         let failed = |source| RegistryError::Read { path: path.to_owned(), source };
         let text = read_capped(path).map_err(failed)?;
         let origin = path.display().to_string();
-        let registry = Self::builtin()?.overridden_by(Self::parse(&origin, &text)?);
-        let problems = raw::clashes(&registry.models, &registry.runtimes);
-        if problems.is_empty() { Ok(registry) } else { Err(RegistryError::Invalid { origin, problems }) }
+        Self::builtin()?.overridden_by(Self::parse(&origin, &text)?).complete(origin)
     }
 
-    /// A registry from its text alone; `origin` is what errors call it.
+    /// Checks what entries say about one another.
+    fn complete(self, origin: String) -> Result<Self, RegistryError> {
+        let mut problems = raw::clashes(&self.models, &self.runtimes);
+        problems.extend(grounding::dangling(&self.models));
+        if problems.is_empty() { Ok(self) } else { Err(RegistryError::Invalid { origin, problems }) }
+    }
+
+    /// A registry from its text alone; `origin` is what errors call it. Entries may name models of other registries.
     ///
     /// # Errors
     /// The text is not TOML, or entries are wrong.
@@ -331,6 +363,15 @@ impl Registry {
     #[must_use]
     pub fn for_role(&self, role: Model) -> Option<&ModelEntry> {
         self.models.iter().find(|entry| entry.role == Some(role))
+    }
+
+    /// An entry and those of the models that it works with.
+    pub fn with_partners<'r>(&'r self, entry: &'r ModelEntry) -> impl Iterator<Item = &'r ModelEntry> {
+        let partner = match &entry.work {
+            Work::Ground(grounding) => self.by_name(&grounding.matte),
+            Work::Matte(_) => None,
+        };
+        std::iter::once(entry).chain(partner)
     }
 
     /// ONNX Runtime for this machine, when the registry has one.
@@ -373,6 +414,25 @@ impl Registry {
 }
 
 impl ModelEntry {
+    /// How it is run.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match &self.work {
+            Work::Matte(MatteSpec { states, .. }) if states.is_empty() => Family::Still,
+            Work::Matte(_) => Family::Recurrent,
+            Work::Ground(_) => Family::Grounded,
+        }
+    }
+
+    /// Every file that running it takes; those of a model that it works with are that model's own.
+    pub fn files(&self) -> impl Iterator<Item = &InstalledFile> {
+        let tokenizer = match &self.work {
+            Work::Ground(grounding) => grounding.tokenizer(),
+            Work::Matte(_) => None,
+        };
+        std::iter::once(&self.file).chain(tokenizer)
+    }
+
     /// Where the model's file lies.
     #[must_use]
     pub fn path(&self, models_dir: &Path) -> PathBuf {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rotoless_aws::{Settings, config::Problem};
-use rotoless_core::policy::Pricing;
+use rotoless_core::policy::{Pricing, Prompts};
 use rotoless_core::rate::{PerMinute, Rates};
 use secrecy::SecretString;
 use url::Url;
@@ -18,6 +18,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("LEGACY_API", "who may use /api/upload, /api/process and /api/status: off, keyed (default) or open"),
     ("READS_PER_MINUTE", "GET requests a minute and key, all of them at once if need be; default 1200"),
     ("CREATES_PER_MINUTE", "other requests a minute and key; default 300"),
+    ("TEXT_PROMPTS", "what the workers' model `pro` understands: coco (default), its 80 nouns, or any words"),
     ("PRICING", "price list as JSON (docs/API.md); the published one without it"),
 ];
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub rates: Rates,
     /// The price list.
     pub pricing: Pricing,
+    /// What prompts may say.
+    pub prompts: Prompts,
 }
 
 /// Everything that is wrong with the configuration, never a value.
@@ -107,10 +110,14 @@ impl Config {
             problems.push(Problem { key: "PRICING", reason: "is not a price list" });
             Pricing::default()
         });
+        let prompts = value("TEXT_PROMPTS").map_or(Ok(Prompts::default()), |text| text.parse()).unwrap_or_else(|_| {
+            problems.push(Problem { key: "TEXT_PROMPTS", reason: "is not coco or any" });
+            Prompts::default()
+        });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
         match (aws, public_base, webhook_master) {
             (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => {
-                Ok(Self { aws, public_base, webhook_master, admin_token, legacy, rates, pricing })
+                Ok(Self { aws, public_base, webhook_master, admin_token, legacy, rates, pricing, prompts })
             }
             _ => Err(Invalid(problems)),
         }
@@ -131,7 +138,9 @@ mod tests {
         let text = match name {
             "PUBLIC_BASE_URL" => "https://api.example.com/",
             "WEBHOOK_MASTER" => "0123456789abcdef",
-            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "PRICING" => return None,
+            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "TEXT_PROMPTS" | "PRICING" => {
+                return None;
+            }
             "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
             _ if name.ends_with("ENDPOINT") => return None,
             _ => "x",
@@ -151,7 +160,9 @@ mod tests {
         let wrong = |name: &str| match name {
             "ADMIN_TOKEN" => Some("short".to_owned()),
             "PUBLIC_BASE_URL" => Some("ftp://secret".to_owned()),
-            "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "PRICING" => Some("many".to_owned()),
+            "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "TEXT_PROMPTS" | "PRICING" => {
+                Some("many".to_owned())
+            }
             _ => None,
         };
         let Invalid(problems) = Config::from_lookup(wrong).unwrap_err();

@@ -72,7 +72,7 @@ impl Assembly {
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
         let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
-        let policy = Arc::new(policy(args)?);
+        let policy = Arc::new(policy(args, models)?);
         let ports = adapters.ports(egress_policy(args)?);
         let (waker, clock, entropy) = (ports.waker.clone(), ports.clock.clone(), ports.entropy.clone());
         let admin_is_on = admin_token.is_some();
@@ -213,7 +213,7 @@ fn egress_policy(args: &UpArgs) -> Result<rotoless_egress::Policy> {
     Ok(rotoless_egress::Policy { allow_http: false, allow_addresses_dangerous: exceptions })
 }
 
-fn policy(args: &UpArgs) -> Result<Policy> {
+fn policy(args: &UpArgs, models: &Path) -> Result<Policy> {
     let pricing = match &args.pricing {
         None => Pricing::default(),
         Some(file) => {
@@ -227,6 +227,7 @@ fn policy(args: &UpArgs) -> Result<Policy> {
         allow_http: !args.allow_egress_dangerous.is_empty(),
         rates: Rates { reads: PerMinute::new(args.reads_per_minute), creates: PerMinute::new(args.creates_per_minute) },
         pricing,
+        prompts: crate::models::prompts(models)?,
         ..Policy::default()
     })
 }
@@ -238,9 +239,7 @@ fn model_check(models: &Path) -> rotoless_api::ModelCheck {
         let missing = || format!("The weights of model `{role}` are not installed: run `rotoless models fetch {role}`");
         let registry = Registry::load(&models).map_err(|_| "The model registry cannot be read".to_owned())?;
         let entry = registry.for_role(role).ok_or_else(missing)?;
-        match fetch::is_installed(&entry.file, &models) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(missing()),
-        }
+        let is_there = |file| fetch::is_installed(file, &models).unwrap_or(false);
+        if registry.with_partners(entry).all(|entry| entry.files().all(is_there)) { Ok(()) } else { Err(missing()) }
     })
 }

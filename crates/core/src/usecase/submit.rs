@@ -255,7 +255,7 @@ impl Submit {
 
     /// What a valid request orders, with URLs that may be opened as far as that can be told now.
     pub(super) fn order(&self, request: &JobRequest) -> Result<Order, SubmitError> {
-        let order = request::validate(request, self.policy.allow_http)?;
+        let order = request::validate(request, &self.policy)?;
         if let Some(url) = &order.webhook_url {
             self.may_be_opened("webhook_url", url)?;
         }

@@ -62,10 +62,22 @@ pub(super) fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> R
     match selection {
         Selection::DefaultSet => Ok(std::iter::once(runtime()?).chain(models(|entry| entry.in_default_set)).collect()),
         Selection::All => Ok(std::iter::once(runtime()?).chain(models(|_| true)).collect()),
-        Selection::Named(names) => names
-            .iter()
-            .map(|name| if name == RUNTIME { runtime() } else { named(registry, name).map(Target::Model) })
-            .collect(),
+        Selection::Named(names) => {
+            let mut targets: Vec<Target<'a>> = Vec::new();
+            for name in names {
+                let named = match name.as_str() {
+                    RUNTIME => vec![runtime()?],
+                    // With the models that it works with: by itself it does nothing.
+                    _ => registry.with_partners(named(registry, name)?).map(Target::Model).collect(),
+                };
+                for target in named {
+                    if !targets.iter().any(|other| other.name() == target.name()) {
+                        targets.push(target);
+                    }
+                }
+            }
+            Ok(targets)
+        }
     }
 }
 

@@ -77,6 +77,18 @@ impl Terminator {
 pub(super) struct Feed<'a> {
     pub name: &'a str,
     pub shape: &'a [usize],
+    pub values: Numbers<'a>,
+}
+
+/// The values of a tensor that is fed.
+pub(super) enum Numbers<'a> {
+    Floats(&'a [f32]),
+    Integers(&'a [i64]),
+}
+
+/// An output that was read.
+pub(super) struct Answer<'a> {
+    pub shape: &'a [i64],
     pub values: &'a [f32],
 }
 
@@ -97,8 +109,8 @@ pub(super) struct Run<'a> {
     pub carried_in: Vec<(&'a str, Carried)>,
     /// Names of the outputs that are carried on.
     pub carried_out: &'a [&'a str],
-    /// Name of the output that is read.
-    pub read: &'a str,
+    /// Names of the outputs that are read, f32.
+    pub read: &'a [&'a str],
 }
 
 impl Network {
@@ -123,25 +135,33 @@ impl Network {
         self.options.unterminate()
     }
 
-    /// Runs it once; `take` gets the shape and the values of the output that is read.
+    /// Runs it once; `take` gets the outputs that are read, in the order of [`Run::read`].
     pub(super) fn run<R>(
         &mut self,
         run: Run<'_>,
-        take: impl FnOnce(&[i64], &[f32]) -> R,
+        take: impl FnOnce(&[Answer<'_>]) -> R,
     ) -> Result<(R, Vec<Carried>), ort::Error> {
         let mut inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)> = Vec::new();
         for feed in run.feeds {
-            let tensor = TensorRef::from_array_view((feed.shape.to_vec(), feed.values))?;
-            inputs.push((Cow::Borrowed(feed.name), tensor.into()));
+            let shape = feed.shape.to_vec();
+            let value: SessionInputValue<'_> = match feed.values {
+                Numbers::Floats(values) => TensorRef::from_array_view((shape, values))?.into(),
+                Numbers::Integers(values) => TensorRef::from_array_view((shape, values))?.into(),
+            };
+            inputs.push((Cow::Borrowed(feed.name), value));
         }
         for (name, value) in run.carried_in {
             inputs.push((Cow::Borrowed(name), value.0.into()));
         }
         let mut outputs = self.session.run_with_options(inputs, &*self.options)?;
         let missing = |name: &str| ort::Error::new(format!("it has no output `{name}`"));
-        let read = outputs.get(run.read).ok_or_else(|| missing(run.read))?;
-        let (shape, values) = read.try_extract_tensor::<f32>()?;
-        let taken = take(shape, values);
+        let mut answers = Vec::with_capacity(run.read.len());
+        for name in run.read {
+            let (shape, values) = outputs.get(*name).ok_or_else(|| missing(name))?.try_extract_tensor::<f32>()?;
+            answers.push(Answer { shape, values });
+        }
+        let taken = take(&answers);
+        drop(answers);
         let carried =
             run.carried_out.iter().map(|&name| outputs.remove(name).map(Carried).ok_or_else(|| missing(name)));
         Ok((taken, carried.collect::<Result<_, _>>()?))

@@ -5,9 +5,11 @@
 use serde::Deserialize;
 
 use super::findings::{Findings, is_npm_name, is_plain_name, is_version};
+use super::grounding::{self, RawGrounding};
 use super::{
-    Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, ModelEntry, OutputSpec, Package,
-    PackageIndex, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
+    Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, MatteSpec, ModelEntry, OutputSpec,
+    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
+    Work,
 };
 use crate::tfjs::Conversion;
 
@@ -42,6 +44,7 @@ struct RawModel {
     #[serde(default)]
     state: Vec<RawState>,
     downsample_ratio: Option<String>,
+    grounding: Option<RawGrounding>,
 }
 
 #[derive(Deserialize)]
@@ -49,6 +52,7 @@ struct RawModel {
 struct RawInput {
     name: Option<String>,
     size: Option<[u32; 2]>,
+    fit: Option<String>,
     multiple_of: Option<u32>,
     long_side: Option<u32>,
     close_up_long_side: Option<u32>,
@@ -160,24 +164,47 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
     let licence = found.text("licence", raw.licence, "an SPDX expression", |text| !text.trim().is_empty());
     let source = raw.source.map(|source| self::source(source, &mut found));
     let input = found.required("input", raw.input).and_then(|input| self::input(input, &mut found));
-    let output = found.required("output", raw.output).and_then(|output| self::output(output, &mut found));
-    let states = states(raw.state, family, &mut found);
-    let downsample_ratio = raw.downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
+    let work = match family {
+        Some(Family::Grounded) => grounded(raw.grounding, raw.output.is_none() && raw.state.is_empty(), &mut found),
+        Some(Family::Still | Family::Recurrent) | None => {
+            if raw.grounding.is_some() {
+                found.add("grounding", "is for the family grounded");
+            }
+            matte(raw.output, raw.state, raw.downsample_ratio, family, &mut found)
+        }
+    };
 
     Some(ModelEntry {
         name: name?,
         role: optional(role)?,
-        family: family?,
         in_default_set: raw.default,
         licence: licence?,
         notice: raw.notice,
         file: file?,
         source: optional(source)?,
         input: input?,
-        output: output?,
-        states: states?,
-        downsample_ratio: optional(downsample_ratio)?,
+        work: work?,
     })
+}
+
+fn matte(
+    output: Option<RawOutput>,
+    states: Vec<RawState>,
+    downsample_ratio: Option<String>,
+    family: Option<Family>,
+    found: &mut Findings<'_>,
+) -> Option<Work> {
+    let output = found.required("output", output).and_then(|output| self::output(output, found));
+    let states = self::states(states, family, found);
+    let ratio = downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
+    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)? }))
+}
+
+fn grounded(raw: Option<RawGrounding>, is_all: bool, found: &mut Findings<'_>) -> Option<Work> {
+    if !is_all {
+        found.add("output", "and state are for the families still and recurrent");
+    }
+    found.required("grounding", raw).and_then(|raw| grounding::parse(raw, found)).map(Work::Ground)
 }
 
 fn runtime(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Option<RuntimeEntry> {
@@ -284,7 +311,9 @@ fn input(raw: RawInput, found: &mut Findings<'_>) -> Option<InputSpec> {
             for side in [width, height] {
                 check_side("input.size", side, found);
             }
-            Some(InputSize::Fixed { width, height })
+            let fits = [("stretch", PictureFit::Stretch), ("contain", PictureFit::Contain)];
+            let fit = found.one_of("input.fit", Some(raw.fit.as_deref().unwrap_or("stretch")), &fits)?;
+            Some(InputSize::Fixed { width, height, fit })
         }
         (None, long_side) => free_size(raw.multiple_of, long_side, raw.close_up_long_side, found),
     };
@@ -334,11 +363,14 @@ fn check_side(field: &str, side: u32, found: &mut Findings<'_>) {
 
 fn output(raw: RawOutput, found: &mut Findings<'_>) -> Option<OutputSpec> {
     let matte = found.name_of_tensor("output.matte", raw.matte);
-    let activation = raw.activation.as_deref().unwrap_or("none");
-    let words = [("none", Activation::None), ("sigmoid", Activation::Sigmoid)];
-    let activation = found.one_of("output.activation", Some(activation), &words);
+    let activation = activation("output.activation", raw.activation.as_deref(), found);
     let foreground = raw.foreground.map(|name| found.name_of_tensor("output.foreground", Some(name)));
     Some(OutputSpec { matte: matte?, activation: activation?, foreground: optional(foreground)? })
+}
+
+pub(super) fn activation(field: &str, word: Option<&str>, found: &mut Findings<'_>) -> Option<Activation> {
+    let words = [("none", Activation::None), ("sigmoid", Activation::Sigmoid)];
+    found.one_of(field, Some(word.unwrap_or("none")), &words)
 }
 
 fn states(raw: Vec<RawState>, family: Option<Family>, found: &mut Findings<'_>) -> Option<Vec<StateSpec>> {

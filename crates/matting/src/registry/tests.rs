@@ -23,6 +23,13 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
+fn matte_spec(entry: &ModelEntry) -> &MatteSpec {
+    match &entry.work {
+        Work::Matte(spec) => spec,
+        Work::Ground(_) => panic!("{} makes no matte", entry.name),
+    }
+}
+
 fn with_file(text: &str) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(REGISTRY_FILE), text).unwrap();
@@ -57,10 +64,11 @@ fn the_default_set_allows_commercial_use_and_copyleft_is_announced() {
 fn defaults_fill_what_an_entry_does_not_say() {
     let registry = Registry::parse("test", ENTRY).unwrap();
     let entry = registry.by_name("own").unwrap();
-    assert_eq!(entry.input.size, InputSize::Fixed { width: 256, height: 144 });
+    assert_eq!(entry.input.size, InputSize::Fixed { width: 256, height: 144, fit: PictureFit::Stretch });
     assert_eq!((entry.input.layout, entry.input.channels), (Layout::Nchw, ChannelOrder::Rgb));
     assert_eq!((entry.input.scale, entry.input.mean, entry.input.std), (1.0 / 255.0, [0.0; 3], [1.0; 3]));
-    assert_eq!((entry.output.activation, &entry.output.foreground), (Activation::None, &None));
+    let output = &matte_spec(entry).output;
+    assert_eq!((output.activation, &output.foreground), (Activation::None, &None));
     assert_eq!((entry.role, entry.in_default_set, &entry.source), (None, false, &None));
     assert_eq!(entry.path(Path::new("/m")), Path::new("/m/own.onnx"));
 }
@@ -165,7 +173,7 @@ fn states_and_family_agree() {
     assert!(problems(&format!("{ENTRY}{state}"))[0].contains("is for the family recurrent"));
     let recurrent = format!("{}{state}", ENTRY.replace("still", "recurrent"));
     let registry = Registry::parse("test", &recurrent).unwrap();
-    assert_eq!(registry.by_name("own").unwrap().states[0].initial, [1, 1, 1, 1]);
+    assert_eq!(matte_spec(registry.by_name("own").unwrap()).states[0].initial, [1, 1, 1, 1]);
     let huge = format!("{recurrent}initial = [1, 9223372036854775807, 9]\n");
     assert!(problems(&huge)[0].contains("must be a small shape"));
 }
@@ -221,15 +229,15 @@ fn a_registry_that_is_broken_is_an_error_and_one_that_is_not_there_is_none() {
 /// The generic way to run a model, as the engine does it: what is fed and read comes from the entry alone.
 fn mattes(entry: &ModelEntry, model: &[u8], frames: &[Array]) -> Vec<Array> {
     let mut session = load(model);
-    let mut states: Vec<_> = entry.states.iter().map(|state| Array::zeros(&state.initial)).collect();
+    let mut states: Vec<_> = matte_spec(entry).states.iter().map(|state| Array::zeros(&state.initial)).collect();
     let ratio = Array { shape: vec![1], values: vec![1.0] };
-    let mut outputs = vec![entry.output.matte.as_str()];
-    outputs.extend(entry.states.iter().map(|state| state.output.as_str()));
+    let mut outputs = vec![matte_spec(entry).output.matte.as_str()];
+    outputs.extend(matte_spec(entry).states.iter().map(|state| state.output.as_str()));
     let mut mattes = Vec::new();
     for frame in frames {
         let mut inputs = vec![(entry.input.name.as_str(), frame)];
-        inputs.extend(entry.states.iter().map(|state| state.input.as_str()).zip(&states));
-        inputs.extend(entry.downsample_ratio.as_deref().map(|name| (name, &ratio)));
+        inputs.extend(matte_spec(entry).states.iter().map(|state| state.input.as_str()).zip(&states));
+        inputs.extend(matte_spec(entry).downsample_ratio.as_deref().map(|name| (name, &ratio)));
         let mut answers = run(&mut session, &inputs, &outputs).into_iter();
         mattes.extend(answers.next());
         states = answers.collect();
@@ -259,7 +267,7 @@ fn the_light_model_runs_by_its_entry() {
     let entry = registry.for_role(Model::Light).unwrap();
     let model = std::fs::read(entry.path(&models_dir())).expect("make has fetched the default models");
     assert_eq!(Sha256::of(&model), entry.file.sha256);
-    let InputSize::Fixed { width, height } = entry.input.size else { panic!("U²-Net's size is fixed") };
+    let InputSize::Fixed { width, height, .. } = entry.input.size else { panic!("U²-Net's size is fixed") };
     let mattes = mattes(entry, &model, &[Array::noise(&[1, 3, height as usize, width as usize])]);
     assert_eq!(mattes[0].shape, [1, 1, height as usize, width as usize]);
     assert!(mattes[0].values.iter().all(|value| (0.0..=1.0).contains(value)));

@@ -184,6 +184,34 @@ fn changes_of_axes_that_only_follow_another_convention_vanish() {
     assert!(output.max_difference(&input.convolved(&weights, &window)) < 1e-5);
 }
 
+/// Graphs that were ONNX once hand pictures to TensorFlow's operators by a transposition, and take them back by one.
+#[test]
+fn a_graph_whose_axes_are_onnxs_already_is_taken_as_written() {
+    let mut sketch = Sketch::new();
+    let weights = Array::noise(&[1, 1, 2, 4]);
+    sketch.floats("w", &weights).integers("last", &[4], &[0, 2, 3, 1]).integers("second", &[4], &[0, 3, 1, 2]);
+    sketch.integers("sizes", &[2], &[1, 3]).integers("axis", &[], &[1]);
+    sketch.node("tf", "Transpose", &["x", "last"], json!({}));
+    sketch.node("conv", "Conv2D", &["tf", "w"], json!({"strides": [1, 1, 1, 1], "padding": "VALID"}));
+    sketch.node("onnx", "Transpose", &["conv", "second"], json!({}));
+    sketch.node("y", "SplitV", &["onnx", "sizes", "axis"], json!({"num_split": 2}));
+    let mut conversion = sketch.conversion(2);
+    conversion.inputs[0].as_written = true;
+    conversion.outputs[0].as_written = true;
+    conversion.outputs[0].node = "y:1".to_owned();
+    let model = sketch.convert_by(&conversion).unwrap();
+    assert!(!readable(&model).contains("Transpose"), "swapped and swapped back");
+    let input = Array::noise(&[1, 2, 3, 5]);
+    let output = run(&mut load(&model), &[("x", &input)], &["y"]).remove(0);
+    assert_eq!(output.shape, [1, 3, 3, 5]);
+    let value = |channel: usize, pixel: usize| input.values[channel * 15 + pixel];
+    for (channel, pixel) in (0..3).flat_map(|channel| (0..15).map(move |pixel| (channel, pixel))) {
+        let weight = |from: usize| weights.values[from * 4 + channel + 1];
+        let expected = value(0, pixel) * weight(0) + value(1, pixel) * weight(1);
+        assert!((output.values[channel * 15 + pixel] - expected).abs() < 1e-5);
+    }
+}
+
 #[test]
 fn what_is_not_understood_is_named_and_never_guessed() {
     let cases: [(&str, &[&str], serde_json::Value, &str); 5] = [

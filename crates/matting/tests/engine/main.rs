@@ -8,6 +8,7 @@
 mod animations;
 mod backgrounds;
 mod formats;
+mod grounded;
 mod hostile;
 mod hostile_backgrounds;
 mod memory;

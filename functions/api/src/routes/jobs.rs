@@ -238,7 +238,7 @@ pub(super) fn can_do(app: &App, request: &JobRequest) -> Result<(), ApiError> {
         // A draft is judged when it is started.
         return Ok(());
     }
-    let Ok(order) = request::validate(request, app.policy.allow_http) else { return Ok(()) };
+    let Ok(order) = request::validate(request, &app.policy) else { return Ok(()) };
     (app.models)(order.spec.model)
         .map_err(|message| ApiError::field("model", message).with_reason("model_unavailable"))?;
     (app.supported)(&order.spec).map_err(|message| ApiError::invalid(message).with_reason("unsupported_options"))

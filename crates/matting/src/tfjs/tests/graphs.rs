@@ -53,11 +53,15 @@ impl Sketch {
     }
 
     pub(super) fn convert(&self, channels: usize) -> Result<Vec<u8>, ConvertError> {
+        self.convert_by(&self.conversion(channels))
+    }
+
+    pub(super) fn convert_by(&self, conversion: &Conversion) -> Result<Vec<u8>, ConvertError> {
         let graph = json!({
             "modelTopology": {"node": self.nodes},
             "weightsManifest": [{"paths": ["w.bin"], "weights": self.weights}],
         });
-        convert(graph.to_string().as_bytes(), &[&self.bytes], &self.conversion(channels))
+        convert(graph.to_string().as_bytes(), &[&self.bytes], conversion)
     }
 }
 

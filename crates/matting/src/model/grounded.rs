@@ -1,0 +1,204 @@
+//! The family grounded: a text chooses the subject, its region is followed, and a still model makes the matte of the
+//! region's crop at that model's full resolution.
+//!
+//! ```text
+//! picture ─ finder (detector | heat map) ─ found ─ tracker ─ regions ─ crops ─ still model ─ matte of the frame
+//! ```
+//! Does not own: the grammar of prompts (`rotoless_contract::prompt`). Without a prompt the still model is shown the
+//! whole frame: the salient subject. Where nothing is found the matte is empty.
+
+use std::path::Path;
+
+use super::choice::Scene;
+use super::crop::Cropper;
+use super::detector::read_head;
+use super::found::{Found, distinct};
+use super::heat::HeatMapFinder;
+use super::session::{Feed, Network, Numbers, Run};
+use super::tracker::Tracker;
+use super::{Matter, NetworkMatter, Stopper, load_network, shape_of};
+use crate::error::{EngineError, Unsupported};
+use crate::frame::{Sight, Size};
+use crate::model_picture::{Inset, PictureMaker};
+use crate::registry::{DetectorHead, Finder, Grounding, InputSize, InputSpec, ModelEntry, PictureFit, Registry, Work};
+
+/// The longer side of a matte, px: finer than any model sees its subject.
+const MAX_MATTE_SIDE: usize = 1920;
+
+/// A model of the family grounded.
+pub(super) struct GroundedMatter {
+    name: String,
+    input: InputSpec,
+    network: Network,
+    finder: RunningFinder,
+    still: NetworkMatter,
+    /// Of the job.
+    tracker: Option<Tracker>,
+    cropper: Cropper,
+    /// The whole frame, for jobs without a prompt.
+    whole: Option<(Size, PictureMaker)>,
+    picture: Vec<f32>,
+}
+
+enum RunningFinder {
+    Detector { vocabulary: rotoless_contract::prompt::Vocabulary, heads: Vec<DetectorHead> },
+    HeatMap(Box<HeatMapFinder>),
+}
+
+impl GroundedMatter {
+    pub(super) fn load(
+        registry: &Registry,
+        entry: &ModelEntry,
+        grounding: &Grounding,
+        models_dir: &Path,
+        threads: usize,
+    ) -> Result<Self, EngineError> {
+        let partner = registry.by_name(&grounding.matte);
+        let still = match partner.map(|partner| (partner, &partner.work)) {
+            Some((partner, Work::Matte(spec))) => NetworkMatter::load(partner, spec, models_dir, threads)?,
+            Some((_, Work::Ground(_))) | None => {
+                return Err(EngineError::MissingWeights { model: grounding.matte.clone() });
+            }
+        };
+        let finder = match &grounding.finder {
+            Finder::Detector { vocabulary, heads } => {
+                let (vocabulary, heads) = (vocabulary.clone(), heads.clone());
+                RunningFinder::Detector { vocabulary, heads }
+            }
+            Finder::HeatMap { output, activation, words } => {
+                let finder = HeatMapFinder::load(&entry.name, output, *activation, words, models_dir)?;
+                RunningFinder::HeatMap(Box::new(finder))
+            }
+        };
+        Ok(Self {
+            name: entry.name.clone(),
+            input: entry.input.clone(),
+            network: load_network(entry, models_dir, threads)?,
+            finder,
+            still,
+            tracker: None,
+            cropper: Cropper::default(),
+            whole: None,
+            picture: Vec::new(),
+        })
+    }
+
+    fn salient(&mut self, sight: Sight<'_>, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+        let size = self.still.picture_size(sight.size);
+        let maker = match &mut self.whole {
+            Some((frame, maker)) if *frame == sight.size => maker,
+            whole => &mut whole.insert((sight.size, PictureMaker::new(sight.size, size, self.still.input()))).1,
+        };
+        maker.make(sight.colour, &mut self.picture)?;
+        self.still.infer(&self.picture, size, matte)
+    }
+
+    fn find(&mut self, sight: Sight<'_>, picture: Size) -> Result<Vec<Found>, EngineError> {
+        let failed = |detail| EngineError::Model { model: self.name.clone(), detail };
+        let shape = shape_of(&self.input, picture);
+        let feed = Feed { name: &self.input.name, shape: &shape, values: Numbers::Floats(sight.picture) };
+        let inset = Inset::of(sight.size, picture, self.input.size.fit());
+        match &self.finder {
+            RunningFinder::Detector { vocabulary, heads } => {
+                let read: Vec<&str> =
+                    heads.iter().flat_map(|head| [head.scores.as_str(), head.sides.as_str()]).collect();
+                let run = Run { feeds: &[feed], carried_in: Vec::new(), carried_out: &[], read: &read };
+                let (found, _) = self
+                    .network
+                    .run(run, |answers| {
+                        let mut found = Vec::new();
+                        for (head, answers) in heads.iter().zip(answers.chunks_exact(2)) {
+                            if let [scores, sides] = answers {
+                                read_head(head, [scores, sides], vocabulary.len(), &inset, &mut found)?;
+                            }
+                        }
+                        Ok::<_, String>(distinct(found))
+                    })
+                    .map_err(|error| failed(error.to_string()))?;
+                found.map_err(failed)
+            }
+            RunningFinder::HeatMap(finder) => finder.find(&mut self.network, feed, &inset).map_err(failed),
+        }
+    }
+}
+
+impl Matter for GroundedMatter {
+    fn input(&self) -> &InputSpec {
+        &self.input
+    }
+
+    fn picture_size(&self, source: Size) -> Size {
+        match self.input.size {
+            InputSize::Fixed { width, height, .. } => Size { width: width as usize, height: height as usize },
+            InputSize::Free { multiple_of, long_side, .. } => {
+                super::scaled_to(source, long_side as usize, multiple_of as usize)
+            }
+        }
+    }
+
+    fn matte_size(&self, source: Size) -> Size {
+        match &self.tracker {
+            None => self.still.picture_size(source),
+            Some(_) => super::scaled_to(source, source.width.max(source.height).min(MAX_MATTE_SIDE), 1),
+        }
+    }
+
+    fn begin(&mut self, prompt: Option<&str>) -> Result<(), EngineError> {
+        self.still.begin(None)?;
+        self.network
+            .make_ready()
+            .map_err(|error| EngineError::Model { model: self.name.clone(), detail: error.to_string() })?;
+        self.tracker = match prompt {
+            None => None,
+            Some(text) => {
+                let subjects = match &mut self.finder {
+                    RunningFinder::Detector { vocabulary, .. } => {
+                        let prompt = vocabulary.parse(text).map_err(|error| Unsupported::Prompt(error.to_string()))?;
+                        prompt.subjects
+                    }
+                    RunningFinder::HeatMap(finder) => finder.begin(text)?,
+                };
+                Some(Tracker::new(&subjects))
+            }
+        };
+        Ok(())
+    }
+
+    fn forget(&mut self) {
+        self.still.forget();
+        if let Some(tracker) = &mut self.tracker {
+            tracker.forget();
+        }
+    }
+
+    fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+        if self.tracker.is_none() {
+            return self.salient(sight, matte);
+        }
+        let found = self.find(sight, picture)?;
+        let scene = Scene { colour: sight.colour, size: sight.size };
+        let regions = self.tracker.as_mut().map(|tracker| tracker.follow(&found, &scene)).unwrap_or_default();
+        let whole = self.matte_size(sight.size);
+        matte.clear();
+        matte.resize(whole.pixels(), 0.0);
+        for region in &regions {
+            self.cropper.add(region, sight, &mut self.still, whole, matte)?;
+        }
+        Ok(())
+    }
+
+    fn stopper(&self) -> Stopper {
+        let Stopper(mut terminators) = self.still.stopper();
+        terminators.push(self.network.terminator());
+        Stopper(terminators)
+    }
+}
+
+impl InputSize {
+    fn fit(&self) -> PictureFit {
+        match self {
+            Self::Fixed { fit, .. } => *fit,
+            Self::Free { .. } => PictureFit::Stretch,
+        }
+    }
+}
