@@ -86,7 +86,7 @@ mod tests {
     /// Bright bars on dark, moved by `phase` px.
     fn bars(phase: usize, width: usize, [dark, bright]: [u8; 2]) -> Vec<u8> {
         (0..SIZE.pixels())
-            .map(|place| if (place % SIZE.width + phase) / width % 2 == 0 { dark } else { bright })
+            .map(|place| if ((place % SIZE.width + phase) / width).is_multiple_of(2) { dark } else { bright })
             .collect()
     }
 
