@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rotoless_contract::media::InputInfo;
 use rotoless_contract::worker::MediaLimits;
-use rotoless_matting::{Engine, EngineError, Finished, Probe, Task, Watch};
+use rotoless_matting::{Engine, EngineError, Finished, MatteUse, Probe, Task, Watch};
 
 use crate::detail::shown;
 use crate::matting::{Fault, Matting, Measured, Order};
@@ -40,6 +40,7 @@ impl Measured for MeasuredFile {
             input: &self.input,
             output: &order.output,
             background: order.background.as_deref(),
+            matte: MatteUse::Forget,
             work_dir: &order.work_dir,
             probe: &self.probe,
             spec: &order.spec,

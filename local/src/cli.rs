@@ -103,12 +103,18 @@ pub(crate) struct UpArgs {
 pub(crate) struct RemoveArgs {
     /// The video
     pub(crate) input: PathBuf,
-    /// Where the result goes
-    #[arg(short, long, value_name = "OUTPUT")]
-    pub(crate) output: PathBuf,
+    /// Where the result goes; given several times, the model runs once
+    #[arg(short, long = "output", value_name = "OUTPUT", required = true)]
+    pub(crate) outputs: Vec<PathBuf>,
     /// original, light, pro or human
     #[arg(long, value_name = "M", default_value = "human")]
     pub(crate) model: Model,
+    /// Keep the matte in this file, for other outputs later
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep_matte: Option<PathBuf>,
+    /// Take the matte from this file, kept of the same video; no model is run
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["keep_matte", "prompt"])]
+    pub(crate) matte: Option<PathBuf>,
     /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
     #[arg(long, value_name = "F")]
     pub(crate) format: Option<OutputFormat>,

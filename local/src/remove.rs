@@ -13,7 +13,7 @@ use rotoless_contract::{JobSpec, OutputFormat};
 use rotoless_core::header::sniff;
 use rotoless_core::policy::Policy;
 use rotoless_core::request;
-use rotoless_matting::{Engine, EngineConfig, Task, Tools, Watch};
+use rotoless_matting::{Engine, EngineConfig, Finished, MatteUse, Probe, Task, Tools, Watch};
 use serde_json::Value;
 
 use crate::cli::RemoveArgs;
@@ -24,48 +24,91 @@ const LIMITS: MediaLimits =
     MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
 
 pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
-    let (spec, background) = order(args)?;
+    let mut orders = args.outputs.iter().map(|output| Order::of(args, output)).collect::<Result<Vec<_>>>()?;
+    // The matte is kept at the rate of the first one, and these formats may have a lower one than the source.
+    orders.sort_by_key(|order| matches!(order.spec.output_format, OutputFormat::Gif | OutputFormat::Webp));
     let engine = open_engine(&models_dir(&args.models), args.threads)?;
-    engine.check_model(spec.model)?;
     let input = args.input.canonicalize().with_context(|| format!("cannot read {}", args.input.display()))?;
-    let parent = args.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Beside the output, so that the finished file is moved and not copied.
-    let work = tempfile::Builder::new()
-        .prefix(".rotoless-")
-        .tempdir_in(parent)
-        .with_context(|| format!("cannot write to {}", parent.display()))?;
     let probe = engine.probe(&input, &LIMITS)?;
-    let watch = Bar::new(probe.frames);
-    let task = Task {
-        input: &input,
-        output: &args.output,
-        background: background.as_deref(),
-        work_dir: work.path(),
-        probe: &probe,
-        spec: &spec,
-        limits: LIMITS,
-        paid_seconds: None,
-    };
-    let finished = engine.remove_background(&task, &watch)?;
-    watch.bar.finish_and_clear();
-    let mut err = std::io::stderr().lock();
-    use std::io::Write;
-    for warning in &finished.warnings {
-        writeln!(err, "warning: {warning}")?;
+    stop_at_ctrl_c()?;
+    let kept = tempfile::Builder::new().prefix("rotoless-").tempdir().context("cannot make a temporary directory")?;
+    let (mut matte, passing) = (args.matte.clone(), kept.path().join("matte.mkv"));
+    let made_for =
+        orders.first().filter(|_| args.matte.is_none()).map_or(OutputFormat::Webm, |order| order.spec.output_format);
+    for (index, order) in orders.iter().enumerate() {
+        let keep = args.keep_matte.as_deref().or((orders.len() > 1).then_some(&*passing)).filter(|_| index == 0);
+        let matte_use = match (&matte, keep) {
+            // The first was one without a rate of its own, if there was any.
+            (Some(file), _) => MatteUse::Reuse { file, made_for },
+            (None, Some(file)) => MatteUse::Keep(file),
+            (None, None) => MatteUse::Forget,
+        };
+        if !matches!(matte_use, MatteUse::Reuse { .. }) {
+            engine.check_model(order.spec.model)?;
+        }
+        order.carry_out(&engine, &input, &probe, matte_use)?;
+        matte = matte.or_else(|| keep.map(Path::to_owned));
     }
-    let output = &finished.output;
-    let size = output.size_bytes as f64 / 1e6;
-    let sound = if output.has_audio { "with sound" } else { "no sound" };
-    writeln!(
-        err,
-        "{}: {}x{}, {} frames, {:.2} s, {sound}, {size:.2} MB",
-        args.output.display(),
-        output.width,
-        output.height,
-        output.frames,
-        output.duration_ms as f64 / 1000.0
-    )?;
     Ok(())
+}
+
+/// One output.
+struct Order<'a> {
+    output: &'a Path,
+    spec: JobSpec,
+    background: Option<PathBuf>,
+}
+
+impl<'a> Order<'a> {
+    fn of(args: &RemoveArgs, output: &'a Path) -> Result<Self> {
+        let (spec, background) = order(args, output)?;
+        Ok(Self { output, spec, background })
+    }
+
+    fn carry_out(&self, engine: &Engine, input: &Path, probe: &Probe, matte: MatteUse<'_>) -> Result<()> {
+        let parent = self.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Beside the output, so that the finished file is moved and not copied.
+        let work = tempfile::Builder::new()
+            .prefix(".rotoless-")
+            .tempdir_in(parent)
+            .with_context(|| format!("cannot write to {}", parent.display()))?;
+        let watch = Bar::new(probe.frames);
+        let task = Task {
+            input,
+            output: self.output,
+            background: self.background.as_deref(),
+            matte,
+            work_dir: work.path(),
+            probe,
+            spec: &self.spec,
+            limits: LIMITS,
+            paid_seconds: None,
+        };
+        let finished = engine.remove_background(&task, &watch)?;
+        watch.bar.finish_and_clear();
+        self.say(&finished)
+    }
+
+    fn say(&self, finished: &Finished) -> Result<()> {
+        use std::io::Write;
+        let mut err = std::io::stderr().lock();
+        for warning in &finished.warnings {
+            writeln!(err, "warning: {warning}")?;
+        }
+        let output = &finished.output;
+        let size = output.size_bytes as f64 / 1e6;
+        let sound = if output.has_audio { "with sound" } else { "no sound" };
+        writeln!(
+            err,
+            "{}: {}x{}, {} frames, {:.2} s, {sound}, {size:.2} MB",
+            self.output.display(),
+            output.width,
+            output.height,
+            output.frames,
+            output.duration_ms as f64 / 1000.0
+        )?;
+        Ok(())
+    }
 }
 
 /// The engine over what this machine has.
@@ -76,10 +119,10 @@ pub(crate) fn open_engine(models: &Path, threads: usize) -> Result<Engine> {
 }
 
 /// The same validation as the API's: the flags are one of its requests. With the background's file, if it is one.
-fn order(args: &RemoveArgs) -> Result<(JobSpec, Option<PathBuf>)> {
+fn order(args: &RemoveArgs, output: &Path) -> Result<(JobSpec, Option<PathBuf>)> {
     let mut body = JobRequest {
         model: Some(args.model.to_string()),
-        output_format: Some(format(args)?.to_string()),
+        output_format: Some(format(args, output)?.to_string()),
         text_prompt: args.prompt.clone(),
         ..JobRequest::default()
     };
@@ -125,29 +168,46 @@ fn is_image(file: &Path) -> Result<bool> {
     Ok(sniff(&first).is_some_and(|file_type| file_type.is_image()))
 }
 
-fn format(args: &RemoveArgs) -> Result<OutputFormat> {
+fn format(args: &RemoveArgs, output: &Path) -> Result<OutputFormat> {
     if let Some(format) = args.format {
         return Ok(format);
     }
-    let extension = args.output.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let extension = output.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let by_name = OutputFormat::ALL.iter().find(|format| format.extension().eq_ignore_ascii_case(extension));
     match by_name {
         Some(format) => Ok(*format),
-        None => bail!("{} does not name a format: give --format", args.output.display()),
+        None => bail!("{} does not name a format: give --format", output.display()),
     }
+}
+
+/// Set by Ctrl-C.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Lets Ctrl-C end the job instead of this program, so that what is half done is removed. The second one ends both.
+fn stop_at_ctrl_c() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                if INTERRUPTED.swap(true, Ordering::Relaxed) {
+                    std::process::exit(130);
+                }
+            }
+        });
+    })?;
+    Ok(())
 }
 
 /// Frames, frames a second, time left; Ctrl-C stops within a frame.
 struct Bar {
     bar: ProgressBar,
-    interrupted: AtomicBool,
 }
 
 impl Bar {
     fn new(frames: u64) -> Self {
         let style = ProgressStyle::with_template("{msg:>8} [{bar:32}] {pos}/{len} frames  {per_sec}  ETA {eta}");
         let bar = ProgressBar::new(frames).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, interrupted: AtomicBool::new(false) }
+        Self { bar }
     }
 }
 
@@ -159,6 +219,6 @@ impl Watch for Bar {
     }
 
     fn cancelled(&self) -> bool {
-        self.interrupted.load(Ordering::Relaxed)
+        INTERRUPTED.load(Ordering::Relaxed)
     }
 }

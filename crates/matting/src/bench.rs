@@ -24,6 +24,7 @@ use crate::engine::{Engine, Plan, Task, Watch};
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::Frame;
+use crate::kept::MatteUse;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
@@ -142,6 +143,7 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
         input: clip,
         output: &output,
         background: None,
+        matte: MatteUse::Forget,
         work_dir,
         probe: &probe,
         spec,
@@ -219,15 +221,17 @@ fn prepare(
 ) -> Result<Cost, EngineError> {
     let size = decode.size();
     let picture = matter.picture_size(size);
-    let mut maker = PictureMaker::new(size, picture, matter.input());
+    let mut maker = matter.input().map(|input| PictureMaker::new(size, picture, input));
     let failed = || EngineError::io("cannot write the raw frames");
     let mut raw = BufWriter::new(File::create(frames_file).map_err(failed())?);
     let mut frame = Frame::new(size);
     let mut decoder = Decoder::start(tools, &decode)?;
     let mut spent = Cost::default();
     while decoder.read(frame.yuv_mut())? {
-        let (colour, values) = frame.colour_and_picture();
-        maker.make(colour, values)?;
+        if let Some(maker) = &mut maker {
+            let (colour, values) = frame.colour_and_picture();
+            maker.make(colour, values)?;
+        }
         let (sight, matte) = frame.sight_and_matte();
         // Only this process: the decoder works on meanwhile, and counts when it is waited for.
         let before = Instant::now();
@@ -235,6 +239,7 @@ fn prepare(
         matter.matte(sight, picture, matte)?;
         spent.cpu_seconds += cpu_seconds(UsageWho::RUSAGE_SELF)? - cpu_before;
         spent.wall_seconds += before.elapsed().as_secs_f64();
+        finisher.make_alpha(&mut frame)?;
         let done = finisher.finish(&mut frame)?;
         let bytes = if encode.codecs.with_alpha { done.frame.yuva() } else { done.frame.yuv() };
         raw.write_all(bytes).map_err(failed())?;

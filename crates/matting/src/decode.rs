@@ -105,13 +105,14 @@ impl Decoder {
     }
 }
 
-enum Filled {
+/// How far a buffer was filled.
+pub(crate) enum Filled {
     Whole,
     Part,
     Nothing,
 }
 
-fn fill(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<Filled> {
+pub(crate) fn fill(from: &mut impl Read, buffer: &mut [u8]) -> std::io::Result<Filled> {
     let mut filled = 0;
     while filled < buffer.len() {
         match from.read(&mut buffer[filled..]) {

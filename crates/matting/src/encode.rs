@@ -89,12 +89,17 @@ impl Codecs {
 
     /// The greatest rate that players of the format keep to. A GIF counts in 1/100 s and is slowed down to a tenth by
     /// browsers below 2 of them; an animated WebP up to 10 ms.
-    pub(crate) const fn max_rate(self) -> Option<Rate> {
+    const fn max_rate(self) -> Option<Rate> {
         match self.format {
             OutputFormat::Gif => Some(Rate { num: 50, den: 1 }),
             OutputFormat::Webp => Some(Rate { num: 90, den: 1 }),
             OutputFormat::Webm | OutputFormat::Mov | OutputFormat::Mp4 | OutputFormat::PngSequence => None,
         }
+    }
+
+    /// The rate of an output of that source.
+    pub(crate) fn rate_of(self, source: &Source) -> Rate {
+        self.max_rate().filter(|rate| source.rate.exceeds(*rate)).unwrap_or(source.rate)
     }
 
     /// Whether a pixel of the format is there or not, and nothing between.

@@ -18,6 +18,7 @@ use crate::encode::{Codecs, EncodeOrder, FramesFrom, Sound};
 use crate::error::{EngineError, Unsupported};
 use crate::finish::Placement;
 use crate::frame::Size;
+use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
 use crate::pipeline::{self, Budget, Pipeline};
 use crate::probe::{self, Probe, Source};
@@ -53,6 +54,8 @@ pub struct Task<'a> {
     pub output: &'a Path,
     /// The background's picture or video, a local file, when the order has one.
     pub background: Option<&'a Path>,
+    /// What is done with the matte.
+    pub matte: MatteUse<'a>,
     /// A directory of this job's own.
     pub work_dir: &'a Path,
     /// What [`Engine::probe`] found of `input`.
@@ -150,10 +153,21 @@ impl Engine {
         }
         // Before the model is loaded: it may be the slower of both.
         let backdrop = Backdrop::open(&self.config.tools, &plan.backdrop(task))?;
-        let mut matter = self.take_model(task.spec.model)?;
-        let result = plan.matte(&self.config.tools, task, backdrop, &mut *matter, budget, watch);
-        // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
-        self.give_back(task.spec.model, matter);
+        let result = match task.matte {
+            MatteUse::Reuse { file, made_for } => {
+                let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
+                let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
+                let mut matter = KeptMatte::open(&self.config.tools, &order)?;
+                plan.matte(&self.config.tools, task, backdrop, &mut matter, budget, watch)
+            }
+            MatteUse::Keep(_) | MatteUse::Forget => {
+                let mut matter = self.take_model(task.spec.model)?;
+                let result = plan.matte(&self.config.tools, task, backdrop, &mut *matter, budget, watch);
+                // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
+                self.give_back(task.spec.model, matter);
+                result
+            }
+        };
         let alpha = result?;
         watch.progress(Stage::Verify, 0, alpha.len() as u64);
         let output = verify(&self.config.tools, &plan.file, &plan.promise(task, &alpha), watch)?;
@@ -216,7 +230,8 @@ impl Plan {
         let with_alpha = format.has_alpha() && matches!(task.spec.background, Background::Transparent);
         let codecs = Codecs { format, with_alpha };
         let (mut source, mut frames) = (task.probe.source.clone(), task.probe.frames);
-        if let Some(rate) = codecs.max_rate().filter(|rate| source.rate.exceeds(*rate)) {
+        let rate = codecs.rate_of(&source);
+        if rate != source.rate {
             frames = source.rate.resampled(frames, rate);
             source.rate = rate;
         }
@@ -238,6 +253,18 @@ impl Plan {
     pub(crate) fn canvas(&self) -> Size {
         let source = Size { width: self.source.width as usize, height: self.source.height as usize };
         self.placement.map_or(source, |placement| placement.canvas)
+    }
+
+    fn mattes<'a>(&self, file: &'a Path) -> MatteOrder<'a> {
+        MatteOrder {
+            file,
+            size: Size { width: self.source.width as usize, height: self.source.height as usize },
+            rate: self.source.rate,
+            frames: self.frames,
+            resampled: false,
+            threads: self.threads,
+            cpu_seconds: self.cpu_seconds,
+        }
     }
 
     pub(crate) fn decode<'a>(&'a self, task: &'a Task<'_>) -> DecodeOrder<'a> {
@@ -296,7 +323,11 @@ impl Plan {
         let (decode, encode) = (self.decode(task), self.encode(task));
         let placement = self.placement;
         let prompt = task.spec.text_prompt.as_deref();
-        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, budget }, watch)
+        let kept = match task.matte {
+            MatteUse::Keep(file) => Some(self.mattes(file)),
+            MatteUse::Reuse { .. } | MatteUse::Forget => None,
+        };
+        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget }, watch)
     }
 
     fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {

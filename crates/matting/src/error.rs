@@ -21,6 +21,14 @@ pub enum EngineError {
     /// A container without a picture.
     #[error("the file has no video stream")]
     NoVideoStream,
+    /// A kept matte that is not the source's.
+    #[error("the matte has {found} frames and the source {expected}")]
+    MatteMismatch {
+        /// Frames of the matte.
+        found: u64,
+        /// Frames of the source.
+        expected: u64,
+    },
     /// The picture cannot be decoded to its end.
     #[error("the video is damaged: {detail}")]
     Damaged {
@@ -123,6 +131,8 @@ impl EngineError {
             Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } => {
                 FailureReason::InvalidMedia
             }
+            // The source is not the one that the matte was made of.
+            Self::MatteMismatch { .. } => FailureReason::SourceMissing,
             Self::Background(_) => FailureReason::InvalidBackground,
             Self::Limit(_) => FailureReason::LimitExceeded,
             Self::BeyondPaidLength { .. } => FailureReason::InsufficientCredits,

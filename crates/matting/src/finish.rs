@@ -106,10 +106,15 @@ impl Finisher {
         }
     }
 
-    /// Makes alpha of the frame's matte and puts what stands behind it in place.
+    /// Makes alpha of the frame's matte, at the frame's size.
+    pub(crate) fn make_alpha(&mut self, frame: &mut Frame) -> Result<(), EngineError> {
+        let (planes, matte) = frame.planes_and_matte();
+        self.scale_matte(matte, planes.alpha)
+    }
+
+    /// Puts what stands behind the subject in place. Alpha has been made.
     pub(crate) fn finish<'f>(&'f mut self, frame: &'f mut Frame) -> Result<Done<'f>, EngineError> {
-        let (mut planes, matte) = frame.planes_and_matte();
-        self.scale_matte(matte, planes.alpha)?;
+        let (mut planes, _) = frame.planes_and_matte();
         if let Ground::Blur(blur) = &mut self.ground {
             blur.make(&planes)?;
         }

@@ -100,6 +100,11 @@ impl Frame {
         &self.bytes
     }
 
+    /// Alpha alone.
+    pub(crate) fn alpha(&self) -> &[u8] {
+        self.bytes.get(self.size.yuv_bytes()..).unwrap_or_default()
+    }
+
     /// The planes, and the matte that alpha is made of.
     pub(crate) fn planes_and_matte(&mut self) -> (Planes<'_>, &[f32]) {
         let (y, rest) = self.bytes.split_at_mut(self.size.pixels());

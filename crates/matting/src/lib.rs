@@ -19,6 +19,7 @@ mod error;
 pub mod fetch;
 mod finish;
 mod frame;
+mod kept;
 mod media_arguments;
 mod model;
 mod model_picture;
@@ -40,5 +41,6 @@ mod verify;
 
 pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
+pub use self::kept::MatteUse;
 pub use self::probe::Probe;
 pub use self::tools::{MIN_FFMPEG_MAJOR, Tools, ToolsError};

@@ -22,6 +22,7 @@ use rotoless_contract::Model;
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
 use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Terminator};
+use crate::child::Killer;
 use crate::error::EngineError;
 use crate::frame::{Sight, Size};
 use crate::registry::{
@@ -30,8 +31,8 @@ use crate::registry::{
 
 /// What makes mattes of frames.
 pub(crate) trait Matter: Send {
-    /// What the picture of a whole frame must look like.
-    fn input(&self) -> &InputSpec;
+    /// What the picture of a whole frame must look like; none when it looks at none.
+    fn input(&self) -> Option<&InputSpec>;
 
     /// The picture size that serves best for a source of this size.
     fn picture_size(&self, source: Size) -> Size;
@@ -50,16 +51,33 @@ pub(crate) trait Matter: Send {
     /// The matte of the next frame, 0..1. `picture` is the size of the picture in `sight`.
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
 
+    /// There are no more frames. An error means that mattes were wrong.
+    fn end(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     /// Stops [`Matter::matte`] from another thread.
     fn stopper(&self) -> Stopper;
 }
 
 /// Stops a model's work from another thread; what is asked of it then fails until it begins anew.
-pub(crate) struct Stopper(Vec<Terminator>);
+pub(crate) struct Stopper {
+    networks: Vec<Terminator>,
+    children: Vec<Killer>,
+}
 
 impl Stopper {
+    fn of_networks(networks: Vec<Terminator>) -> Self {
+        Self { networks, children: Vec::new() }
+    }
+
+    pub(crate) fn of_child(child: Killer) -> Self {
+        Self { networks: Vec::new(), children: vec![child] }
+    }
+
     pub(crate) fn stop(&self) {
-        self.0.iter().for_each(Terminator::terminate);
+        self.networks.iter().for_each(Terminator::terminate);
+        self.children.iter().for_each(Killer::kill);
     }
 }
 
@@ -178,8 +196,8 @@ fn shape_of(input: &InputSpec, size: Size) -> [usize; 4] {
 }
 
 impl Matter for NetworkMatter {
-    fn input(&self) -> &InputSpec {
-        &self.input
+    fn input(&self) -> Option<&InputSpec> {
+        Some(&self.input)
     }
 
     fn picture_size(&self, source: Size) -> Size {
@@ -214,7 +232,7 @@ impl Matter for NetworkMatter {
     }
 
     fn stopper(&self) -> Stopper {
-        Stopper(vec![self.network.terminator()])
+        Stopper::of_networks(vec![self.network.terminator()])
     }
 }
 

@@ -23,6 +23,7 @@ use crate::engine::Watch;
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher, Placement};
 use crate::frame::{Frame, Size};
+use crate::kept::{MatteOrder, MatteWriter};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::scene::CutDetector;
@@ -42,6 +43,8 @@ pub(crate) struct Pipeline<'a> {
     pub matter: &'a mut dyn Matter,
     /// What the model is asked for, when it listens to words.
     pub prompt: Option<&'a str>,
+    /// Where the mattes go beside the output.
+    pub kept: Option<MatteOrder<'a>>,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
 }
@@ -83,11 +86,13 @@ impl Queues {
 
 /// Runs a whole clip through. Returns the mean alpha of each frame that was written.
 pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, budget } = pipeline;
+    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget } = pipeline;
     let size = decode.size();
     matter.begin(prompt)?;
     let picture = matter.picture_size(size);
-    let eye = Eye { maker: PictureMaker::new(size, picture, matter.input()), cuts: CutDetector::new(size) };
+    let eye = matter
+        .input()
+        .map(|input| Eye { maker: PictureMaker::new(size, picture, input), cuts: CutDetector::new(size) });
     let background_stopper = backdrop.stopper();
     let canvas = Canvas {
         frame: size,
@@ -104,9 +109,13 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let decoder = Decoder::start(tools, &decode)?;
     let mut encoder = Encoder::start(tools, &encode)?;
     let packer = encoder.take_packer();
+    let keeper = kept.map(|order| MatteWriter::start(tools, &order)).transpose()?;
     let halt = Halt::default();
     halt.kills(&decoder.child);
     halt.kills(&encoder.child);
+    if let Some(keeper) = &keeper {
+        halt.kills(&keeper.child);
+    }
     halt.on_stop(|| queues.abort());
     let stopper = matter.stopper();
     halt.on_stop(move || stopper.stop());
@@ -120,7 +129,8 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
         StageWork {
             name: "encode",
             work: Box::new(|| {
-                means = encode_stage(encoder, finisher, encode.codecs.with_alpha, &queues, &written)?;
+                let outlet = Outlet { encoder, with_alpha: encode.codecs.with_alpha, keeper };
+                means = encode_stage(outlet, finisher, &queues, &written)?;
                 Ok(())
             }),
         },
@@ -140,7 +150,12 @@ struct Eye {
     cuts: CutDetector,
 }
 
-fn decode_stage(mut decoder: Decoder, mut eye: Eye, budget: Option<Budget>, queues: &Queues) -> Result<(), StageEnd> {
+fn decode_stage(
+    mut decoder: Decoder,
+    mut eye: Option<Eye>,
+    budget: Option<Budget>,
+    queues: &Queues,
+) -> Result<(), StageEnd> {
     let mut decoded = 0;
     while let Some(mut frame) = queues.free.pop()? {
         if !decoder.read(frame.yuv_mut())? {
@@ -150,9 +165,11 @@ fn decode_stage(mut decoder: Decoder, mut eye: Eye, budget: Option<Budget>, queu
         if let Some(budget) = budget.filter(|budget| decoded > budget.frames) {
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
         }
-        let (colour, picture) = frame.colour_and_picture();
-        eye.maker.make(colour, picture)?;
-        frame.starts_scene = eye.cuts.starts_scene(colour)?;
+        if let Some(eye) = &mut eye {
+            let (colour, picture) = frame.colour_and_picture();
+            eye.maker.make(colour, picture)?;
+            frame.starts_scene = eye.cuts.starts_scene(colour)?;
+        }
         queues.decoded.push(frame)?;
     }
     queues.decoded.close();
@@ -168,19 +185,31 @@ fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Resul
         matter.matte(sight, picture, matte)?;
         queues.matted.push(frame)?;
     }
+    matter.end()?;
     queues.matted.close();
     Ok(())
 }
 
-fn encode_stage(
-    mut encoder: Encoder,
-    mut finisher: Finisher,
+/// Where finished frames go.
+struct Outlet {
+    encoder: Encoder,
     with_alpha: bool,
+    keeper: Option<MatteWriter>,
+}
+
+fn encode_stage(
+    outlet: Outlet,
+    mut finisher: Finisher,
     queues: &Queues,
     written: &AtomicU64,
 ) -> Result<Vec<f32>, StageEnd> {
+    let Outlet { mut encoder, with_alpha, mut keeper } = outlet;
     let mut means = Vec::new();
     while let Some(mut frame) = queues.matted.pop()? {
+        finisher.make_alpha(&mut frame)?;
+        if let Some(keeper) = &mut keeper {
+            keeper.write(frame.alpha())?;
+        }
         let done = finisher.finish(&mut frame)?;
         #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
         means.push(done.mean as f32);
@@ -189,5 +218,8 @@ fn encode_stage(
         queues.free.push(frame)?;
     }
     encoder.finish()?;
+    if let Some(keeper) = keeper {
+        keeper.finish()?;
+    }
     Ok(means)
 }

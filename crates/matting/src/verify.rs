@@ -214,6 +214,7 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         }
         other @ (EngineError::BeyondPaidLength { .. }
         | EngineError::NotAPicture
+        | EngineError::MatteMismatch { .. }
         | EngineError::Background(_)
         | EngineError::MissingWeights { .. }
         | EngineError::MissingRuntime { .. }

@@ -51,7 +51,7 @@ impl Cropper {
         let size = model.picture_size(sight.size);
         let maker = match &mut self.maker {
             Some((frame, maker)) if *frame == sight.size => maker,
-            maker => &mut maker.insert((sight.size, PictureMaker::new(sight.size, size, model.input()))).1,
+            maker => &mut maker.insert((sight.size, PictureMaker::new(sight.size, size, &model.input))).1,
         };
         maker.make_of(sight.colour, cut.area(sight.size, whole), &mut self.picture)?;
         model.infer(&self.picture, size, &mut self.matte)?;

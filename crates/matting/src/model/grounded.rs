@@ -87,7 +87,7 @@ impl GroundedMatter {
         let size = self.still.picture_size(sight.size);
         let maker = match &mut self.whole {
             Some((frame, maker)) if *frame == sight.size => maker,
-            whole => &mut whole.insert((sight.size, PictureMaker::new(sight.size, size, self.still.input()))).1,
+            whole => &mut whole.insert((sight.size, PictureMaker::new(sight.size, size, &self.still.input))).1,
         };
         maker.make(sight.colour, &mut self.picture)?;
         self.still.infer(&self.picture, size, matte)
@@ -123,8 +123,8 @@ impl GroundedMatter {
 }
 
 impl Matter for GroundedMatter {
-    fn input(&self) -> &InputSpec {
-        &self.input
+    fn input(&self) -> Option<&InputSpec> {
+        Some(&self.input)
     }
 
     fn picture_size(&self, source: Size) -> Size {
@@ -188,9 +188,7 @@ impl Matter for GroundedMatter {
     }
 
     fn stopper(&self) -> Stopper {
-        let Stopper(mut terminators) = self.still.stopper();
-        terminators.push(self.network.terminator());
-        Stopper(terminators)
+        Stopper::of_networks(vec![self.still.network.terminator(), self.network.terminator()])
     }
 }
 

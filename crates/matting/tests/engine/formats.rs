@@ -3,7 +3,7 @@
 use rotoless_contract::spec::{Background, Model, OutputFormat, Rgb};
 use rotoless_contract::worker::MediaLimits;
 
-use rotoless_matting::Task;
+use rotoless_matting::{MatteUse, Task};
 
 use crate::support::{Bench, Counting, box_clip, described, free_engine, raw, spec, transparent, webm_alpha};
 
@@ -197,6 +197,7 @@ fn sound_beyond_the_longest_clip_is_cut() {
         input: &clip,
         output: &output,
         background: None,
+        matte: MatteUse::Forget,
         work_dir,
         probe: &probe,
         spec: &spec,

@@ -11,6 +11,7 @@ mod formats;
 mod grounded;
 mod hostile;
 mod hostile_backgrounds;
+mod kept;
 mod memory;
 mod picture;
 mod support;

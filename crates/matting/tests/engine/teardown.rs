@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rotoless_contract::spec::Model;
 use rotoless_contract::worker::{FailureReason, MediaLimits, Stage};
-use rotoless_matting::{EngineError, Task, Watch};
+use rotoless_matting::{EngineError, MatteUse, Task, Watch};
 
 use crate::support::{
     Bench, Counting, box_clip, engine, free_engine, free_engine_with, processes_with, sample, scripted_ffmpeg, tools,
@@ -145,6 +145,7 @@ fn a_clip_longer_than_was_paid_for_is_not_worked_on() {
         input: &clip,
         output: &output,
         background: None,
+        matte: MatteUse::Forget,
         work_dir,
         probe: &probe,
         spec: &spec,
