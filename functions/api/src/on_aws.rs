@@ -74,11 +74,11 @@ impl UrlPolicy for Urls {
 
 /// Connects to AWS. Nothing is sent yet.
 pub async fn assemble(config: Config) -> ApiState {
-    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, pricing } = config;
+    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, max_open_jobs, pricing } = config;
     let clients = AwsClients::connect(&aws).await;
     let adapters = Adapters::new(&clients, &aws);
     let host = Host {
-        policy: Arc::new(Policy { rates, pricing, ..Policy::default() }),
+        policy: Arc::new(Policy { rates, max_open_jobs, pricing, ..Policy::default() }),
         public_base,
         admin_token,
         legacy,

@@ -193,3 +193,37 @@ async fn a_claim_whose_answer_was_lost_costs_one_lease_and_nothing_else() {
     world.pass_lease();
     assert_eq!(world.claimed(&id).await.attempt.get(), 2);
 }
+
+/// G-12: each attempt's row ends where the next one begins, by whichever way.
+#[tokio::test]
+async fn an_attempt_that_is_overtaken_has_an_end() {
+    let world = World::new();
+    let id = world.created().await;
+    world.claimed(&id).await;
+    world.pass_lease();
+    world.claimed(&id).await;
+    let (first, second) = (world.attempt(&id, 1), world.attempt(&id, 2));
+    assert_eq!((first.outcome.as_deref(), first.ended_at), (Some("lapsed"), Some(second.claimed_at)));
+    assert_eq!((second.outcome, second.ended_at), (None, None));
+}
+
+/// G-12: the one at work when an earlier one's output is adopted ends as well.
+#[tokio::test]
+async fn an_attempt_that_is_overtaken_by_an_earlier_ones_output_has_an_end() {
+    for by_claim in [true, false] {
+        let world = World::new();
+        let id = world.created().await;
+        let first = world.claimed(&id).await;
+        world.pass_lease();
+        world.claimed(&id).await;
+        world.finish_work(&first);
+        world.pass_lease();
+        if by_claim {
+            assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+        } else {
+            assert_eq!(world.sweep().await.adopted, 1);
+        }
+        let outcomes = [1, 2].map(|n| world.attempt(&id, n).outcome);
+        assert_eq!(outcomes, [Some("completed".to_owned()), Some("lapsed".to_owned())], "by claim: {by_claim}");
+    }
+}
