@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, MilliCredits, UploadId};
 use rotoless_core::header::{Container, Header};
-use rotoless_core::ledger::{Balance, Cause, Hold, Movement};
+use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
 use rotoless_core::signing::Signing;
@@ -68,6 +68,7 @@ pub(crate) struct Tables {
     pub objects: BTreeMap<String, Bytes>,
     /// Jobs that have not ended, by the upload that they need.
     pub open_uploads: BTreeMap<UploadId, i64>,
+    pub open_holds: BTreeMap<ClientId, i64>,
     pub gone_uploads: BTreeSet<UploadId>,
     pub messages: Vec<QueueMessage>,
     pub wakes: u32,
@@ -148,14 +149,19 @@ impl Tables {
         if change.uploads.iter().any(|usage| usage.begins && self.gone_uploads.contains(&usage.upload)) {
             return Err(CommitError::UploadGone);
         }
-        let is_open = |other: &&JobRecord| other.client == job.client && matches!(other.state.hold, Hold::Held(_));
         let opens = matches!(change.money, Some((_, Movement::Hold(_))));
-        let full = change.max_open.is_some_and(|most| self.jobs.values().filter(is_open).count() >= most as usize);
+        let open = self.open_holds.get(&job.client).copied().unwrap_or_default();
+        let full = change.max_open.is_some_and(|most| open >= i64::from(most));
         if opens && full {
             return Err(CommitError::TooManyOpen);
         }
         if let Some((cause, movement)) = &change.money {
             self.move_credits(&job.client, cause, *movement)?;
+            *self.open_holds.entry(job.client.clone()).or_default() += match movement {
+                Movement::Hold(_) => 1,
+                Movement::Capture { .. } | Movement::Release(_) => -1,
+                Movement::Grant(_) | Movement::Adjust { .. } => 0,
+            };
         }
         // Nothing refuses from here on.
         if let Some(promise) = change.idempotency {
