@@ -219,12 +219,12 @@ impl Transaction {
             | Role::Usage => None,
         });
         if let Some((movement, reason)) = uncovered {
-            return Outcome::Refused(match movement {
-                Movement::Hold(amount) if reason.item().is_some_and(|balance| covers(balance, amount)) => {
-                    CommitError::TooManyOpen
-                }
-                movement => not_covered(movement, Cancelled(codes)),
-            });
+            if let Movement::Hold(amount) = movement
+                && reason.item().is_some_and(|balance| covers(balance, amount))
+            {
+                return Outcome::Refused(CommitError::TooManyOpen);
+            }
+            return Outcome::Refused(not_covered(movement, Cancelled(codes)));
         }
         // Behind the money: who cannot pay is told so whatever he wants to work on.
         if refused(|role| role == Role::Upload) {

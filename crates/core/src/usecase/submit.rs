@@ -200,11 +200,12 @@ impl Submit {
             let job = change.job.clone();
             match self.jobs.commit(change).await {
                 Ok(()) => return Ok(self.enqueue(job).await),
-                Err(err) => match refused_start(err) {
-                    Some(refused) => return Err(refused),
+                Err(err) => {
+                    if let Some(refused) = refused_start(err) {
+                        return Err(refused);
+                    }
                     // Judged anew.
-                    None => {}
-                },
+                }
             }
         }
         Err(SubmitError::Contention)

@@ -81,7 +81,8 @@ async fn frames_of_any_number_are_progress_at_most() {
 /// G-15, TR-9: with a manifest of which any part is not so, no job is completed and nothing is charged.
 #[tokio::test]
 async fn a_manifest_with_any_part_that_cannot_be_is_none() {
-    let lies: [(&str, fn(&mut Manifest)); 17] = [
+    type Lie = (&'static str, fn(&mut Manifest));
+    let lies: [Lie; 17] = [
         ("a climbing key", |m| m.output_key = format!("outputs/{}/1/1/../../../x", m.job_id)),
         ("the key of the manifest", |m| m.output_key = format!("outputs/{}/1/manifest.json", m.job_id)),
         ("no key", |m| m.output_key = String::new()),
