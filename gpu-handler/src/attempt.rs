@@ -132,6 +132,9 @@ impl Attempt<'_> {
         let file = self.dir.join(name);
         let outcome = self.live.unless_stopped(self.transfer.download(&link, max_bytes, &file)).await?;
         outcome.map_err(|error| {
+            if let Some(cause) = self.broke_off(&error) {
+                return cause.into();
+            }
             let reason = match &error {
                 TransferError::NotFound => FailureReason::SourceMissing,
                 TransferError::Unreachable(_) => FailureReason::SourceUnreachable,
@@ -205,6 +208,9 @@ impl Attempt<'_> {
         let link = Link::new(self.links, self.live, |links| links.output.clone());
         let outcome = self.live.unless_stopped(self.transfer.upload(&link, output, &verified)).await?;
         outcome.map_err(|error| {
+            if let Some(cause) = self.broke_off(&error) {
+                return cause.into();
+            }
             let altered = matches!(error, TransferError::Altered);
             let reason = if altered { FailureReason::VerificationFailed } else { FailureReason::InternalError };
             Ended::failed(reason, &error)
@@ -223,11 +229,19 @@ impl Attempt<'_> {
             // The control plane compares digests: when the stored one is not ours the report is refused.
             Ok(Commit::Unsure) => false,
             Ok(Commit::Taken) => return Err(Ended::Stale),
-            // Nothing was written, and waiting for a fresher link ended with the attempt.
-            Err(TransferError::Refused) if let Some(cause) = self.live.cause() => return Err(cause.into()),
-            Err(error) => return Err(Ended::failed(FailureReason::InternalError, &error)),
+            Err(error) => {
+                return Err(match self.broke_off(&error) {
+                    Some(cause) => cause.into(),
+                    None => Ended::failed(FailureReason::InternalError, &error),
+                });
+            }
         };
         Ok(Committed { manifest_sha256: sha256_hex(&bytes), certain, frames, size_bytes })
+    }
+
+    /// Why a transfer ended that waited for a fresher link: with the attempt, and not by a fault of its own.
+    fn broke_off(&self, error: &TransferError) -> Option<StopCause> {
+        if matches!(error, TransferError::Refused) { self.live.cause() } else { None }
     }
 
     fn manifest(&self, finished: Finished) -> Result<Vec<u8>, Ended> {
