@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use crate::control::{CallError, Control};
 use crate::detail::shown;
+use crate::links::{Link, Links, Set};
 use crate::live::{Live, StopCause};
 use crate::matting::{Fault, Matting, Measured, Order};
 use crate::timing::Timing;
@@ -42,6 +43,7 @@ const MAX_WARNING_CHARS: usize = 300;
 pub(crate) struct Attempt<'a> {
     pub(crate) claim: &'a ClaimReply,
     pub(crate) live: &'a Arc<Live>,
+    pub(crate) links: &'a Links,
     pub(crate) control: &'a Control,
     pub(crate) transfer: &'a Transfer,
     pub(crate) engine: &'a Arc<dyn Matting>,
@@ -92,9 +94,14 @@ impl Ended {
 impl Attempt<'_> {
     /// Does all of it.
     pub(crate) async fn work(&self) -> Result<Committed, Ended> {
-        let source = self.download(&self.claim.input, "source", self.claim.limits.max_bytes).await?;
+        let input = Link::new(self.links, self.live, |links| links.input.clone());
+        let source = self.download(input, "source", self.claim.limits.max_bytes).await?;
         let background = match &self.claim.background {
-            Some(media) => Some(self.download(media, "background", self.max_background_bytes()).await?),
+            Some(first) => {
+                let media = |links: &Set| links.background.clone().unwrap_or_else(|| first.clone());
+                let media = Link::new(self.links, self.live, media);
+                Some(self.download(media, "background", self.max_background_bytes()).await?)
+            }
             None => None,
         };
         let measured = self.probe(source).await?;
@@ -115,27 +122,27 @@ impl Attempt<'_> {
     }
 
     /// Fetches an object into the attempt's directory.
-    async fn download(&self, object: &Download, name: &str, max_bytes: u64) -> Result<PathBuf, Ended> {
+    async fn download(&self, link: Link<'_, Download>, name: &str, max_bytes: u64) -> Result<PathBuf, Ended> {
+        let (Download { size_bytes, external, .. }, _) = link.now();
         // Of an external object the size is only a cap.
-        let object = match object.external {
-            true => &Download { size_bytes: object.size_bytes.min(max_bytes), ..object.clone() },
-            false => object,
-        };
-        let size_bytes = object.size_bytes;
-        if size_bytes > max_bytes {
+        if size_bytes > max_bytes && !external {
             let detail = format!("the {name} has {size_bytes} bytes, more than {max_bytes}");
             return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
         }
         let file = self.dir.join(name);
-        let outcome = self.live.unless_stopped(self.transfer.download(object, &file)).await?;
+        let outcome = self.live.unless_stopped(self.transfer.download(&link, max_bytes, &file)).await?;
         outcome.map_err(|error| {
+            if let Some(cause) = self.broke_off(&error) {
+                return cause.into();
+            }
             let reason = match &error {
                 TransferError::NotFound => FailureReason::SourceMissing,
                 TransferError::Unreachable(_) => FailureReason::SourceUnreachable,
                 // Of an upload the size was known: another one is a fault of ours.
-                TransferError::Larger { .. } if object.external => FailureReason::LimitExceeded,
+                TransferError::Larger { .. } if external => FailureReason::LimitExceeded,
                 TransferError::Larger { .. }
                 | TransferError::Short { .. }
+                | TransferError::Refused
                 | TransferError::Status(_)
                 | TransferError::TooSlow(_)
                 | TransferError::Transport(_)
@@ -198,8 +205,12 @@ impl Attempt<'_> {
             return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
         }
         let verified = Verified { size_bytes: finished.output.size_bytes, sha256: &finished.output.sha256 };
-        let outcome = self.live.unless_stopped(self.transfer.upload(&self.claim.output, output, &verified)).await?;
+        let link = Link::new(self.links, self.live, |links| links.output.clone());
+        let outcome = self.live.unless_stopped(self.transfer.upload(&link, output, &verified)).await?;
         outcome.map_err(|error| {
+            if let Some(cause) = self.broke_off(&error) {
+                return cause.into();
+            }
             let altered = matches!(error, TransferError::Altered);
             let reason = if altered { FailureReason::VerificationFailed } else { FailureReason::InternalError };
             Ended::failed(reason, &error)
@@ -212,14 +223,25 @@ impl Attempt<'_> {
         }
         let (frames, size_bytes) = (finished.output.frames, finished.output.size_bytes);
         let bytes = self.manifest(finished)?;
-        let certain = match self.transfer.commit(&self.claim.manifest, &bytes).await {
+        let link = Link::new(self.links, self.live, |links| links.manifest.clone());
+        let certain = match self.transfer.commit(&link, &bytes).await {
             Ok(Commit::Written) => true,
             // The control plane compares digests: when the stored one is not ours the report is refused.
             Ok(Commit::Unsure) => false,
             Ok(Commit::Taken) => return Err(Ended::Stale),
-            Err(error) => return Err(Ended::failed(FailureReason::InternalError, &error)),
+            Err(error) => {
+                return Err(match self.broke_off(&error) {
+                    Some(cause) => cause.into(),
+                    None => Ended::failed(FailureReason::InternalError, &error),
+                });
+            }
         };
         Ok(Committed { manifest_sha256: sha256_hex(&bytes), certain, frames, size_bytes })
+    }
+
+    /// Why a transfer ended that waited for a fresher link: with the attempt, and not by a fault of its own.
+    fn broke_off(&self, error: &TransferError) -> Option<StopCause> {
+        if matches!(error, TransferError::Refused) { self.live.cause() } else { None }
     }
 
     fn manifest(&self, finished: Finished) -> Result<Vec<u8>, Ended> {

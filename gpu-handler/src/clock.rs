@@ -66,6 +66,18 @@ fn unix_seconds(time: SystemTime) -> i64 {
 #[derive(Debug)]
 pub(crate) struct WrongClock(pub(crate) i64);
 
+/// A host whose clock jumps: wrong by as many seconds as it says at the moment.
+#[cfg(test)]
+#[derive(Debug, Default, Clone)]
+pub(crate) struct JumpingClock(pub(crate) Arc<AtomicI64>);
+
+#[cfg(test)]
+impl aws_smithy_async::time::TimeSource for JumpingClock {
+    fn now(&self) -> SystemTime {
+        WrongClock(self.0.load(Ordering::SeqCst)).now()
+    }
+}
+
 #[cfg(test)]
 impl aws_smithy_async::time::TimeSource for WrongClock {
     fn now(&self) -> SystemTime {

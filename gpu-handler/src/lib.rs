@@ -19,6 +19,7 @@ mod connect;
 mod control;
 mod detail;
 mod engine;
+mod links;
 mod live;
 mod matting;
 mod net;

@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
 use crate::detail::shown;
+use crate::links::Links;
 use crate::live::{Live, Progress, StopCause};
 use crate::process::Shutdown;
 use crate::queue::{Queue, QueueError, Receipt};
@@ -34,6 +35,7 @@ pub(crate) struct Pulse {
 /// What a heartbeat keeps alive and when that ends.
 pub(crate) struct Kept {
     pub(crate) live: Arc<Live>,
+    pub(crate) links: Arc<Links>,
     pub(crate) receipt: Receipt,
     /// When the message was received.
     pub(crate) received: Instant,
@@ -96,6 +98,10 @@ struct Beat<'a> {
     kept: &'a Kept,
     lease: Schedule,
     visibility: Schedule,
+    /// Heartbeats so far: the control plane counts each once.
+    seq: u64,
+    /// The newest wish for links that was sent.
+    wish: u64,
 }
 
 /// When something is renewed next: a third into what it lasts, or soon after a failure.
@@ -169,7 +175,7 @@ impl<'a> Beat<'a> {
         // Heartbeats also carry progress, which clients watch.
         lease.sooner(kept.claimed, kept.timing.heartbeat);
         let visibility = Schedule::new(kept.received, kept.timing.visibility, &kept.timing);
-        Self { control, queue, kept, lease, visibility }
+        Self { control, queue, kept, lease, visibility, seq: 0, wish: 0 }
     }
 
     /// Renews until told to finish, or until there is nothing to keep any more.
@@ -185,6 +191,8 @@ impl<'a> Beat<'a> {
                 // Also when the session is gone, and with it whoever could use what is kept.
                 _ = finished.changed() => return,
                 () = tokio::time::sleep_until(next.into()) => {}
+                // Somebody waits for links.
+                () = self.kept.links.wished_after(self.wish) => self.lease.next = Instant::now(),
             }
         }
     }
@@ -192,11 +200,11 @@ impl<'a> Beat<'a> {
     async fn renew_what_is_due(&mut self) {
         let now = Instant::now();
         let (lease_due, visibility_due) = (now >= self.lease.next, now >= self.visibility.next);
+        let beat = lease_due.then(|| self.sign_of_life(now));
         let lease = async {
-            if lease_due {
-                Some(self.control.call(&self.kept.secret, &self.kept.path, &self.sign_of_life()).await)
-            } else {
-                None
+            match &beat {
+                Some(beat) => Some(self.control.call(&self.kept.secret, &self.kept.path, beat).await),
+                None => None,
             }
         };
         let visibility = async {
@@ -206,8 +214,8 @@ impl<'a> Beat<'a> {
             Some(tokio::time::timeout(self.kept.timing.call, self.queue.extend(&self.kept.receipt)).await)
         };
         let (lease, visibility) = tokio::join!(lease, visibility);
-        if let Some(outcome) = lease {
-            self.lease_answered(now, outcome);
+        if let (Some(outcome), Some(beat)) = (lease, &beat) {
+            self.lease_answered(now, beat, outcome);
         }
         match visibility {
             None => {}
@@ -217,22 +225,32 @@ impl<'a> Beat<'a> {
         }
     }
 
-    fn sign_of_life(&self) -> HeartbeatRequest {
+    fn sign_of_life(&mut self, now: Instant) -> HeartbeatRequest {
+        let wish = self.kept.links.wish(now);
+        self.wish = wish.unwrap_or(self.wish);
+        self.seq += 1;
         let Progress { stage, frames_done, frames_total, .. } = self.kept.live.now_at();
         // The check counts its own frames anew; the matted ones are all done by then.
         let frames_done = match stage {
             Stage::Download | Stage::Probe | Stage::Matte => frames_done,
             Stage::Verify | Stage::Upload => frames_total,
         };
-        HeartbeatRequest { stage, frames_done, frames_total }
+        HeartbeatRequest {
+            seq: Some(self.seq),
+            fresh_links: wish.is_some(),
+            ..HeartbeatRequest::at(stage, frames_done, frames_total)
+        }
     }
 
     /// `sent` is when the call was sent: a lease counted from there can only end too early for us, never too late.
-    fn lease_answered(&mut self, sent: Instant, outcome: Result<HeartbeatReply, CallError>) {
+    fn lease_answered(&mut self, sent: Instant, beat: &HeartbeatRequest, outcome: Result<HeartbeatReply, CallError>) {
         let live = &self.kept.live;
         match outcome {
             Ok(HeartbeatReply { cancel: true, .. }) => live.stop(StopCause::JobOver),
-            Ok(HeartbeatReply { cancel: false, lease_seconds }) => {
+            Ok(HeartbeatReply { cancel: false, lease_seconds, links }) => {
+                if beat.fresh_links {
+                    self.kept.links.answer(self.wish, links, sent);
+                }
                 live.renew(sent + Duration::from_secs(lease_seconds.into()));
                 self.lease.renewed(sent);
             }

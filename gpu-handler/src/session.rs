@@ -21,6 +21,7 @@ use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
 use crate::detail::{harmless, shown};
+use crate::links::Links;
 use crate::live::{Live, StopCause};
 use crate::matting::Matting;
 use crate::process::{Shutdown, WorkDir};
@@ -161,8 +162,10 @@ impl Worker {
     ) -> Result<SessionEnd, SessionError> {
         let lease = Duration::from_secs(claim.lease_seconds.into());
         let live = Arc::new(Live::new(claimed_at + lease));
+        let links = Arc::new(Links::new(&claim, claimed_at));
         let kept = Kept {
             live: Arc::clone(&live),
+            links: Arc::clone(&links),
             receipt: received.receipt.clone(),
             received: received_at,
             path: attempt_path(&claim.job_id, claim.attempt, "heartbeat"),
@@ -175,7 +178,7 @@ impl Worker {
         };
         let outcome = match Pulse::start(&self.connect, kept) {
             Ok(pulse) => {
-                let outcome = self.guarded(&claim, &live).await;
+                let outcome = self.guarded(&claim, &live, &links).await;
                 pulse.stop().await;
                 outcome
             }
@@ -193,11 +196,12 @@ impl Worker {
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
-    async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>) -> Result<Committed, Ended> {
+    async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Links) -> Result<Committed, Ended> {
         let dir = self.work_dir.attempt().map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
         let attempt = Attempt {
             claim,
             live,
+            links,
             control: &self.control,
             transfer: &self.transfer,
             engine: &self.engine,

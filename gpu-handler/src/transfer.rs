@@ -23,6 +23,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::backoff::Backoff;
 use crate::detail::shown;
+use crate::links::Link;
 use crate::net::{PlainHttp, UrlError};
 use crate::timing::Timing;
 
@@ -38,6 +39,9 @@ pub(crate) enum TransferError {
     Larger { announced: u64 },
     #[error("the object ended after {got} of {announced} bytes")]
     Short { got: u64, announced: u64 },
+    /// The link has ended, or never was good.
+    #[error("the store refused the link")]
+    Refused,
     #[error("the store answered with status {0}")]
     Status(u16),
     #[error("the transfer was slower than {0} bytes a second")]
@@ -64,9 +68,13 @@ impl TransferError {
             Self::Status(status) => matches!(status, 408 | 409 | 429 | 500..),
             Self::Short { .. } | Self::TooSlow(_) | Self::Transport(_) => true,
             Self::Unreachable(error) => error.may_pass(),
-            Self::NotFound | Self::Larger { .. } | Self::Address(_) | Self::Header | Self::Altered | Self::Disk(_) => {
-                false
-            }
+            Self::NotFound
+            | Self::Larger { .. }
+            | Self::Refused
+            | Self::Address(_)
+            | Self::Header
+            | Self::Altered
+            | Self::Disk(_) => false,
         }
     }
 }
@@ -104,12 +112,23 @@ impl Transfer {
     }
 
     /// Writes the object to `target`, which holds it whole when this succeeds.
-    pub(crate) async fn download(&self, source: &Download, target: &Path) -> Result<(), TransferError> {
+    ///
+    /// Of an external object at most `max_bytes` are read, whatever was announced.
+    pub(crate) async fn download(
+        &self,
+        link: &Link<'_, Download>,
+        max_bytes: u64,
+        target: &Path,
+    ) -> Result<(), TransferError> {
         let mut tries = self.tries();
         loop {
-            match self.download_once(source, target).await {
+            let (mut source, generation) = link.now();
+            if source.external {
+                source.size_bytes = source.size_bytes.min(max_bytes);
+            }
+            match self.download_once(&source, target).await {
                 Ok(()) => return Ok(()),
-                Err(error) => tries.after(error).await?,
+                Err(error) => tries.after(error, link, generation).await?,
             }
         }
     }
@@ -121,8 +140,8 @@ impl Transfer {
         let url = self.plain.admit(&source.url)?;
         let announced = source.size_bytes;
         let answer = timeout(self.timing.rate_window, self.http.get(url).send()).await;
-        let mut response = answer.map_err(|_| self.too_slow())??;
-        expect_success(&response)?;
+        let response = answer.map_err(|_| self.too_slow())??;
+        let mut response = expect_success(response).await?;
         if response.content_length().is_some_and(|length| length > announced) {
             return Err(TransferError::Larger { announced });
         }
@@ -173,15 +192,16 @@ impl Transfer {
     /// Sends the file, whose size and digest are those that verification found.
     pub(crate) async fn upload(
         &self,
-        target: &Upload,
+        link: &Link<'_, Upload>,
         file: &Path,
         verified: &Verified<'_>,
     ) -> Result<(), TransferError> {
         let mut tries = self.tries();
         loop {
-            match self.upload_once(target, file, verified).await {
+            let (target, generation) = link.now();
+            match self.upload_once(&target, file, verified).await {
                 Ok(()) => return Ok(()),
-                Err(error) => tries.after(error).await?,
+                Err(error) => tries.after(error, link, generation).await?,
             }
         }
     }
@@ -211,25 +231,26 @@ impl Transfer {
                 Ok(response) => break response?,
             }
         };
-        expect_success(&response)?;
+        expect_success(response).await?;
         let digest = digest.lock().unwrap_or_else(PoisonError::into_inner).clone().finalize();
         if hex::encode(digest) == verified.sha256 { Ok(()) } else { Err(TransferError::Altered) }
     }
 
     /// Commits the run's output, unless it is committed already.
-    pub(crate) async fn commit(&self, target: &Upload, manifest: &[u8]) -> Result<Commit, TransferError> {
+    pub(crate) async fn commit(&self, link: &Link<'_, Upload>, manifest: &[u8]) -> Result<Commit, TransferError> {
         let mut tries = self.tries();
         let mut earlier_unanswered = false;
         loop {
-            let error = match self.commit_once(target, manifest).await {
+            let (target, generation) = link.now();
+            let error = match self.commit_once(&target, manifest).await {
                 Ok(()) => return Ok(Commit::Written),
                 Err(TransferError::Status(412)) if earlier_unanswered => return Ok(Commit::Unsure),
                 Err(TransferError::Status(412)) => return Ok(Commit::Taken),
                 Err(error) => error,
             };
-            // 409 and 429 say that nothing was written; a 5xx, a timeout, a broken connection do not.
-            earlier_unanswered |= !matches!(error, TransferError::Status(400..=499));
-            tries.after(error).await?;
+            // 403, 409 and 429 say that nothing was written; a 5xx, a timeout, a broken connection do not.
+            earlier_unanswered |= !matches!(error, TransferError::Refused | TransferError::Status(400..=499));
+            tries.after(error, link, generation).await?;
         }
     }
 
@@ -239,7 +260,7 @@ impl Transfer {
             request = request.header(IF_NONE_MATCH, "*");
         }
         let answer = timeout(self.timing.call, request.body(manifest.to_vec()).send()).await;
-        expect_success(&answer.map_err(|_| self.too_slow())??)
+        expect_success(answer.map_err(|_| self.too_slow())??).await.map(drop)
     }
 
     fn put(&self, target: &Upload) -> Result<RequestBuilder, TransferError> {
@@ -258,7 +279,7 @@ impl Transfer {
 
     fn tries(&self) -> Tries {
         let Timing { retry_first, retry_cap, transfer_tries, .. } = self.timing;
-        Tries { left: transfer_tries, backoff: Backoff::new(retry_first, retry_cap) }
+        Tries { left: transfer_tries, renewed: false, backoff: Backoff::new(retry_first, retry_cap) }
     }
 
     fn rate(&self) -> Rate {
@@ -278,24 +299,60 @@ pub(crate) struct Verified<'a> {
     pub(crate) sha256: &'a str,
 }
 
-fn expect_success(response: &Response) -> Result<(), TransferError> {
+async fn expect_success(response: Response) -> Result<Response, TransferError> {
     match response.status() {
-        status if status.is_success() => Ok(()),
+        status if status.is_success() => Ok(response),
         StatusCode::NOT_FOUND => Err(TransferError::NotFound),
+        StatusCode::FORBIDDEN => Err(TransferError::Refused),
+        // A link ends with the credentials that signed it, and that S3 says in another way.
+        StatusCode::BAD_REQUEST if says(response, b"<Code>ExpiredToken</Code>").await => Err(TransferError::Refused),
+        StatusCode::BAD_REQUEST => Err(TransferError::Status(400)),
         status => Err(TransferError::Status(status.as_u16())),
     }
+}
+
+/// Bytes of a refusal that are read.
+const REFUSAL_BYTES: usize = 4096;
+/// A refusal is short: whoever drips one is not waited for.
+const REFUSAL_TIME: Duration = Duration::from_secs(5);
+
+/// Whether the first bytes of an answer contain this code.
+async fn says(mut response: Response, code: &[u8]) -> bool {
+    let mut bytes = Vec::new();
+    let read = async {
+        while bytes.len() < REFUSAL_BYTES {
+            let Ok(Some(chunk)) = response.chunk().await else { break };
+            bytes.extend_from_slice(&chunk[..chunk.len().min(REFUSAL_BYTES)]);
+        }
+    };
+    // What came until then is judged.
+    let _ = timeout(REFUSAL_TIME, read).await;
+    bytes.windows(code.len()).any(|window| window == code)
 }
 
 /// The tries of one transfer.
 struct Tries {
     left: u32,
+    /// A refused link was replaced: the next refusal is not one of age.
+    renewed: bool,
     backoff: Backoff,
 }
 
 impl Tries {
     /// Waits for the next try, or gives the error back when there is none or none would help.
-    async fn after(&mut self, error: TransferError) -> Result<(), TransferError> {
+    /// A refused link is replaced, once: stores judge a link when a transfer begins, so that a fresh one is good.
+    async fn after<T>(
+        &mut self,
+        error: TransferError,
+        link: &Link<'_, T>,
+        generation: u64,
+    ) -> Result<(), TransferError> {
         self.left = self.left.saturating_sub(1);
+        if matches!(error, TransferError::Refused) && self.left > 0 && !self.renewed {
+            self.renewed = true;
+            tracing::info!("the store refused a link, asking for a fresh one");
+            return if link.is_fresher_than(generation).await { Ok(()) } else { Err(error) };
+        }
         if self.left == 0 || !error.passes() {
             return Err(error);
         }

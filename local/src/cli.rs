@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use rotoless_api::LegacyApi;
 use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
+use rotoless_core::policy::Policy;
 use rotoless_core::rate::Rates;
 
 /// Video background removal: the whole service on one machine, and its tools.
@@ -85,6 +86,9 @@ pub(crate) struct UpArgs {
     /// All other requests a minute and API key
     #[arg(long, value_name = "N", default_value_t = Rates::default().creates.tokens(), value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) creates_per_minute: u32,
+    /// Jobs of one client that wait or are at work at once
+    #[arg(long, value_name = "N", default_value_t = Policy::default().max_open_jobs, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_open_jobs: u32,
     /// Price list as JSON [default: the published one]
     #[arg(long, value_name = "FILE")]
     pub(crate) pricing: Option<PathBuf>,

@@ -4,8 +4,8 @@
 //!
 //! | table | key | items |
 //! |---|---|---|
-//! | jobs | `job_id`, `entry` | `job`, `attempt#00001` …; index `by-client` (`client_id`, `created_key`), sparse index `by-due` (`due_shard`: `0`, or `pending` for jobs that wait for a worker; `due_at` in ms) |
-//! | accounts | `client_id`, `entry` | `balance`, `ledger#{row id}`, `signing` |
+//! | jobs | `job_id`, `entry` | `job`, `attempt#00001` …; index `by-client` (`client_id`, `created_key`), and for each upload that a job was made from, `upload` (`open` jobs that need it, `gone`); sparse index `by-due` (`due_shard`: `0`, or `pending` for jobs that wait for a worker; `due_at` in ms) |
+//! | accounts | `client_id`, `entry` | `balance` (with `open`, its open holds), `ledger#{row id}`, `signing` |
 //! | deliveries | `job_id`, `delivery_id` | webhook events; sparse index `by-due`; `expires_at` in s |
 //! | idempotency | `scope` | promises; `expires_at` in s, `ends_ms` in ms |
 //! | keys | `key_fingerprint` | API keys, each with its token buckets and its count of calls |
@@ -33,6 +33,7 @@ mod money;
 mod promises;
 mod signings;
 mod transaction;
+mod uploads;
 mod usage;
 
 pub use accounts::LedgerRow;

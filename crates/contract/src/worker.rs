@@ -61,6 +61,10 @@ pub struct ClaimReply {
     pub lease_seconds: u32,
     /// Wall time after which the attempt must have ended.
     pub deadline_seconds: u32,
+    /// The links last this long from now at least, as far as the one who made them knows; a heartbeat gets fresh ones.
+    /// None from a control plane that makes none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_last_seconds: Option<u32>,
     /// What to do.
     pub spec: JobSpec,
     /// Where the source is.
@@ -161,6 +165,21 @@ pub struct HeartbeatRequest {
     pub frames_done: u64,
     /// Frames in all, 0 while unknown.
     pub frames_total: u64,
+    /// Grows with every heartbeat of the attempt. One that is not above all before it was seen already, or overtaken: it
+    /// extends nothing. None from a worker that does not count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+    /// The attempt's links have ended, or soon will: answer with fresh ones.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh_links: bool,
+}
+
+impl HeartbeatRequest {
+    /// Where an attempt is, and nothing else.
+    #[must_use]
+    pub const fn at(stage: Stage, frames_done: u64, frames_total: u64) -> Self {
+        Self { stage, frames_done, frames_total, seq: None, fresh_links: false }
+    }
 }
 
 /// The answer to a sign of life.
@@ -170,6 +189,26 @@ pub struct HeartbeatReply {
     pub cancel: bool,
     /// The lease ends this long after now.
     pub lease_seconds: u32,
+    /// What was asked for with `fresh_links`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links: Option<FreshLinks>,
+}
+
+/// Links that replace those of the claim, for the same objects.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FreshLinks {
+    /// They last this long from now at least.
+    pub last_seconds: u32,
+    /// Where the source is, while it may still be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<Download>,
+    /// Where the background's picture or video is, while it may still be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub background: Option<Download>,
+    /// Where the output goes.
+    pub output: Upload,
+    /// Where the manifest goes; the PUT is conditional.
+    pub manifest: Upload,
 }
 
 /// The source as measured, before any model runs.

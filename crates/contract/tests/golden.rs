@@ -11,6 +11,7 @@ use rotoless_contract::queue::{QueueMessage, Wake};
 use rotoless_contract::webhook::WebhookEvent;
 use rotoless_contract::worker::{
     ClaimReply, ClaimRequest, HeartbeatReply, HeartbeatRequest, ProbedReply, ProbedRequest, ReportReply, ReportRequest,
+    Stage,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -35,6 +36,7 @@ fn the_workers_protocol_keeps_its_form() {
     survives::<ClaimRequest>(include_str!("../../../events/claim-request.json"));
     survives::<HeartbeatRequest>(include_str!("../../../events/heartbeat-request.json"));
     survives::<HeartbeatReply>(include_str!("../../../events/heartbeat-reply.json"));
+    survives::<HeartbeatRequest>(include_str!("../../../events/heartbeat-request-links.json"));
     survives::<ProbedRequest>(include_str!("../../../events/probed-request.json"));
     survives::<ProbedReply>(include_str!("../../../events/probed-reply.json"));
     survives::<ReportRequest>(include_str!("../../../events/report-completed.json"));
@@ -49,6 +51,27 @@ fn a_claims_answer_keeps_its_form_and_shows_no_link_in_a_log() {
     let reply: ClaimReply = survives(include_str!("../../../events/claim-reply.json"));
     let logged = format!("{reply:?}");
     assert!(!logged.contains("X-Amz-Signature") && !logged.contains("5ec2e7"), "{logged}");
+}
+
+/// G-39, TW-9: a worker or a control plane of the version before leaves the new fields out, and ignores them.
+#[test]
+fn fresh_links_are_asked_for_and_given_in_fields_that_the_version_before_does_not_know() {
+    let reply: HeartbeatReply = survives(include_str!("../../../events/heartbeat-reply-links.json"));
+    let logged = format!("{reply:?}");
+    assert!(!logged.contains("X-Amz-Signature"), "{logged}");
+    let old: HeartbeatRequest = survives(include_str!("../../../events/heartbeat-request.json"));
+    assert_eq!((old.seq, old.fresh_links), (None, false));
+    let old: HeartbeatReply = survives(include_str!("../../../events/heartbeat-reply.json"));
+    assert!(old.links.is_none());
+
+    /// As it was before there were fresh links.
+    #[derive(serde::Deserialize)]
+    struct Before {
+        stage: Stage,
+        frames_done: u64,
+    }
+    let read: Before = serde_json::from_str(include_str!("../../../events/heartbeat-request-links.json")).unwrap();
+    assert_eq!((read.stage, read.frames_done), (Stage::Upload, 75));
 }
 
 #[test]

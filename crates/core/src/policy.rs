@@ -46,6 +46,8 @@ pub struct Policy {
     pub idempotency_life: SignedDuration,
     /// Whether webhooks and sources may use plain http.
     pub allow_http: bool,
+    /// Jobs of one client under way at once: waiting or at work.
+    pub max_open_jobs: u32,
     /// Requests a minute and key.
     pub rates: Rates,
     /// What the prompts of model `pro` may say.
@@ -65,6 +67,7 @@ impl Default for Policy {
             link_life: SignedDuration::from_hours(1),
             idempotency_life: SignedDuration::from_hours(24),
             allow_http: false,
+            max_open_jobs: 1000,
             rates: Rates::default(),
             prompts: Prompts::default(),
         }

@@ -95,6 +95,12 @@ pub enum CommitError {
     /// The idempotency key is taken.
     #[error("the idempotency key is taken")]
     KeyTaken,
+    /// The client has as many open holds as it may have.
+    #[error("too many open holds")]
+    TooManyOpen,
+    /// An upload that the job would be made from is being removed, or was.
+    #[error("an upload is gone")]
+    UploadGone,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,8 +113,12 @@ pub struct Change {
     pub job: JobRecord,
     /// Credits that move, and why.
     pub money: Option<(Cause, Movement)>,
-    /// The attempt that begins or ends.
-    pub attempt: Option<AttemptRecord>,
+    /// The most open holds that the client may have with this one, where it opens one.
+    pub max_open: Option<u32>,
+    /// Uploads that the job begins to need, or needs no more. Each once.
+    pub uploads: Vec<UploadUse>,
+    /// The attempts that begin or end. Each once.
+    pub attempts: Vec<AttemptRecord>,
     /// The webhook event that it causes, or whose state it changes.
     pub delivery: Option<DeliveryRecord>,
     /// The promise that it keeps; must not exist yet, or have ended.
@@ -117,6 +127,33 @@ pub struct Change {
     pub tally: Tally,
     /// The request that asked for it, where that is kept as a usage event.
     pub call: Option<CallRecord>,
+}
+
+impl Change {
+    /// A change of the job alone.
+    #[must_use]
+    pub fn of(job: JobRecord) -> Self {
+        Self {
+            job,
+            money: None,
+            max_open: None,
+            uploads: Vec::new(),
+            attempts: Vec::new(),
+            delivery: None,
+            idempotency: None,
+            tally: Tally::default(),
+            call: None,
+        }
+    }
+}
+
+/// A job begins to need an upload, or needs it no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UploadUse {
+    /// The upload.
+    pub upload: UploadId,
+    /// Begins.
+    pub begins: bool,
 }
 
 impl fmt::Debug for JobRecord {
@@ -140,15 +177,9 @@ pub trait Jobs: Send + Sync {
     async fn list(&self, query: &ListQuery) -> Result<JobPage, StoreError>;
     /// The first `limit` jobs that wait for a worker, about in the order in which they came. May lag behind commits.
     async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError>;
-    /// Whether a job of the client other than `except`, created since then and not ended, is made from this upload.
-    /// Says yes where that cannot be told at a bounded price. May lag behind commits.
-    async fn is_upload_in_use(
-        &self,
-        client: &ClientId,
-        upload: &UploadId,
-        since: Timestamp,
-        except: &JobId,
-    ) -> Result<bool, StoreError>;
+    /// Takes an upload out of use, for ever, unless a job that has not ended needs it: `true` when it is out of use.
+    /// Judged by the commits themselves ([`Change::uploads`]): it lags behind none, and after it none needs the upload.
+    async fn retire_upload(&self, upload: &UploadId) -> Result<bool, StoreError>;
     /// Jobs whose `due_at` is not after `now`, earliest first. May lag behind commits.
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError>;
     /// One attempt of a job.

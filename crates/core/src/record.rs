@@ -77,16 +77,31 @@ pub struct JobRecord {
     pub quality: Option<Quality>,
     /// What became of the events of this job.
     pub events: BTreeMap<String, EventState>,
+    /// The greatest `seq` of the current attempt's heartbeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_beat: Option<u64>,
     /// The last report that changed anything, to answer its repetition.
     pub last_report: Option<AnsweredReport>,
     /// When the sweep must look at the job; none once it has ended.
     pub due_at: Option<Timestamp>,
+    /// The sweep could not repair the job: it lets others go first. Any other change ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<Postponed>,
     /// Its changes of state, oldest first.
     #[serde(default)]
     pub trail: Vec<TrailEntry>,
     /// Set once its client has deleted it: from then on nobody is shown it.
     #[serde(default)]
     pub deletion: Option<Deletion>,
+}
+
+/// A job that the sweep could not repair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Postponed {
+    /// Not before then.
+    pub until: Timestamp,
+    /// Failures in a row.
+    pub failures: u32,
 }
 
 /// A job that its client has deleted: what is left is what the ledger refers to.
@@ -103,6 +118,18 @@ impl JobRecord {
     #[must_use]
     pub fn is_shown_to(&self, client: &ClientId) -> bool {
         self.client == *client && self.deletion.is_none()
+    }
+
+    /// The uploads that must not go while the job is as it is: those it is made from, until it has ended.
+    #[must_use]
+    pub fn needed_uploads(&self) -> Vec<&UploadId> {
+        if self.state.status().is_terminal() {
+            return Vec::new();
+        }
+        let sources = std::iter::once(&self.source).chain(&self.background_source);
+        let mut uploads: Vec<&UploadId> = sources.filter_map(Source::upload).map(|(upload, _)| upload).collect();
+        uploads.dedup();
+        uploads
     }
 }
 

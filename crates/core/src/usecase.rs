@@ -10,6 +10,8 @@ mod delete;
 mod deliver;
 mod estimate;
 mod finished;
+mod links;
+mod measured;
 mod replay;
 mod submit;
 mod sweep;
@@ -49,6 +51,9 @@ pub enum CallError {
         /// When another try may succeed.
         retry_after_seconds: Option<u32>,
     },
+    /// What no source or output can be.
+    #[error("not plausible: {0}")]
+    Implausible(&'static str),
     /// The balance does not cover the measured source; the job has failed.
     #[error("not enough credits")]
     InsufficientCredits,
@@ -94,7 +99,12 @@ impl From<CommitError> for Missed {
         match err {
             // A ledger row without the job's new version cannot be: they are one transaction. So the row stands
             // for a commit that a fresh read will show.
-            CommitError::Stale | CommitError::AlreadyInLedger | CommitError::KeyTaken => Self::Again,
+            CommitError::Stale
+            | CommitError::AlreadyInLedger
+            | CommitError::KeyTaken
+            // Only a start meets these, and judges them itself.
+            | CommitError::TooManyOpen
+            | CommitError::UploadGone => Self::Again,
             CommitError::InsufficientCredits => Self::Credits,
             CommitError::Store(err) => Self::Store(err),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use rotoless_aws::{Settings, config::Problem};
-use rotoless_core::policy::{Pricing, Prompts};
+use rotoless_core::policy::{Policy, Pricing, Prompts};
 use rotoless_core::rate::{PerMinute, Rates};
 use secrecy::SecretString;
 use url::Url;
@@ -18,6 +18,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("LEGACY_API", "who may use /api/upload, /api/process and /api/status: off, keyed (default) or open"),
     ("READS_PER_MINUTE", "GET requests a minute and key, all of them at once if need be; default 1200"),
     ("CREATES_PER_MINUTE", "other requests a minute and key; default 300"),
+    ("MAX_OPEN_JOBS", "jobs of one client that wait or are at work at once; default 1000"),
     ("TEXT_PROMPTS", "what the workers' model `pro` understands: coco (default), its 80 nouns, or any words"),
     ("PRICING", "price list as JSON (docs/API.md); the published one without it"),
 ];
@@ -40,6 +41,8 @@ pub struct Config {
     pub legacy: LegacyApi,
     /// Requests a minute and key.
     pub rates: Rates,
+    /// Jobs of one client under way at once.
+    pub max_open_jobs: u32,
     /// The price list.
     pub pricing: Pricing,
     /// What prompts may say.
@@ -105,6 +108,14 @@ impl Config {
             reads: rate("READS_PER_MINUTE", Rates::default().reads),
             creates: rate("CREATES_PER_MINUTE", Rates::default().creates),
         };
+        let max_open_jobs = match value("MAX_OPEN_JOBS").map(|text| text.parse()) {
+            None => Policy::default().max_open_jobs,
+            Some(Ok(most @ 1..)) => most,
+            Some(Ok(0) | Err(_)) => {
+                problems.push(Problem { key: "MAX_OPEN_JOBS", reason: "is not a number of jobs, 1 or more" });
+                Policy::default().max_open_jobs
+            }
+        };
         let pricing = value("PRICING").map_or(Ok(Pricing::default()), |json| Pricing::from_json(&json));
         let pricing = pricing.unwrap_or_else(|_| {
             problems.push(Problem { key: "PRICING", reason: "is not a price list" });
@@ -116,9 +127,17 @@ impl Config {
         });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
         match (aws, public_base, webhook_master) {
-            (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => {
-                Ok(Self { aws, public_base, webhook_master, admin_token, legacy, rates, pricing, prompts })
-            }
+            (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => Ok(Self {
+                aws,
+                public_base,
+                webhook_master,
+                admin_token,
+                legacy,
+                rates,
+                max_open_jobs,
+                pricing,
+                prompts,
+            }),
             _ => Err(Invalid(problems)),
         }
     }
@@ -138,7 +157,8 @@ mod tests {
         let text = match name {
             "PUBLIC_BASE_URL" => "https://api.example.com/",
             "WEBHOOK_MASTER" => "0123456789abcdef",
-            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "TEXT_PROMPTS" | "PRICING" => {
+            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "MAX_OPEN_JOBS"
+            | "TEXT_PROMPTS" | "PRICING" => {
                 return None;
             }
             "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
@@ -160,7 +180,7 @@ mod tests {
         let wrong = |name: &str| match name {
             "ADMIN_TOKEN" => Some("short".to_owned()),
             "PUBLIC_BASE_URL" => Some("ftp://secret".to_owned()),
-            "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "TEXT_PROMPTS" | "PRICING" => {
+            "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "MAX_OPEN_JOBS" | "TEXT_PROMPTS" | "PRICING" => {
                 Some("many".to_owned())
             }
             _ => None,

@@ -18,6 +18,8 @@ use rotoless_core::rate::Meter;
 use rotoless_core::request::InvalidRequest;
 use rotoless_core::usecase::{CancelError, DeleteError, ReplayError, SubmitError};
 
+/// Seconds after which a client should try again who has too many jobs under way: about what a short one takes.
+const RETRY_WHEN_ONE_ENDED: u32 = 30;
 /// Seconds after which a client should try again when a dependency was away.
 const RETRY_SOON: u32 = 1;
 
@@ -148,6 +150,11 @@ impl From<SubmitError> for ApiError {
             SubmitError::UnknownJob => Self::job_not_found(),
             SubmitError::InsufficientCredits => {
                 Self::new(ErrorCode::InsufficientCredits, "Not enough credits to process this video")
+            }
+            SubmitError::TooManyJobs => {
+                Self::new(ErrorCode::RateLimited, "Too many jobs under way: wait until one has ended")
+                    .with_reason("too_many_jobs")
+                    .retry_after(RETRY_WHEN_ONE_ENDED)
             }
             SubmitError::AlreadyStarted => {
                 Self::new(ErrorCode::Conflict, "The job has started with other options").with_reason("already_started")

@@ -74,11 +74,12 @@ impl UrlPolicy for Urls {
 
 /// Connects to AWS. Nothing is sent yet.
 pub async fn assemble(config: Config) -> ApiState {
-    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, pricing, prompts } = config;
+    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, max_open_jobs, pricing, prompts } =
+        config;
     let clients = AwsClients::connect(&aws).await;
     let adapters = Adapters::new(&clients, &aws);
     let host = Host {
-        policy: Arc::new(Policy { rates, pricing, prompts, ..Policy::default() }),
+        policy: Arc::new(Policy { rates, max_open_jobs, pricing, prompts, ..Policy::default() }),
         public_base,
         admin_token,
         legacy,

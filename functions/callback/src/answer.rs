@@ -82,6 +82,7 @@ fn call(err: &CallError) -> Said {
     match err {
         CallError::UnknownJob => said(ErrorCode::NotFound),
         CallError::WrongToken => Said { reason: Some("claim_token"), ..said(ErrorCode::InvalidSignature) },
+        CallError::Implausible(_) => said(ErrorCode::InvalidRequest),
         CallError::InsufficientCredits => said(ErrorCode::InsufficientCredits),
         CallError::Refused { refusal, retry_after_seconds } => {
             Said { reason: Some(refusal.as_str()), retry_after: *retry_after_seconds, ..said(ErrorCode::Conflict) }

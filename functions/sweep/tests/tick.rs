@@ -54,7 +54,7 @@ impl Jobs for Quiet {
         unreachable!("nobody waits")
     }
 
-    async fn is_upload_in_use(&self, _: &ClientId, _: &UploadId, _: Timestamp, _: &JobId) -> Result<bool, StoreError> {
+    async fn retire_upload(&self, _: &UploadId) -> Result<bool, StoreError> {
         unreachable!("there are no jobs")
     }
 

@@ -1,5 +1,6 @@
 //! The order of the steps, and what lost answers do to it.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_smithy_async::time::SharedTimeSource;
@@ -8,7 +9,7 @@ use rotoless_contract::worker::ReportRequest;
 
 use super::engine::Script;
 use super::world::{Event, On, Twist, World, quick};
-use crate::clock::{Clock, WrongClock};
+use crate::clock::{Clock, JumpingClock, WrongClock};
 use crate::session::SessionEnd;
 
 const FRAMES: Script = Script::Frames(3, Duration::ZERO);
@@ -95,6 +96,35 @@ async fn a_clock_that_is_a_day_off_costs_one_signature() {
         served.worker.session().await.unwrap();
         assert_eq!(world.events(), whole(completed(&world)));
         assert_eq!(world.change(|shared| shared.refused_signatures), 2, "the queue's first, the control plane's first");
+    }
+}
+
+/// G-20, TR-8, TW-13: the host's clock jumps in the middle of an attempt, whichever call comes next: that call is
+/// signed anew, and nothing is repeated or ended early.
+#[tokio::test]
+async fn a_clock_that_jumps_in_the_middle_of_an_attempt_costs_one_signature() {
+    for jump in [-86_400, -360, 360, 86_400] {
+        for moment in [Event::Claim, Event::Download, Event::Probed, Event::Matte, Event::Heartbeat, Event::Manifest] {
+            let world = World::start().await;
+            world.change(|shared| shared.lease_seconds = 3);
+            let clock = JumpingClock::default();
+            let host = SharedTimeSource::new(clock.clone());
+            // Long enough for a heartbeat.
+            let script = Script::Frames(30, Duration::from_millis(50));
+            let served = world.worker_with(script, Clock::over(host), quick());
+            let (end, ()) = tokio::join!(served.worker.session(), async {
+                world.until(|events| events.contains(&moment)).await;
+                clock.0.store(jump, Ordering::SeqCst);
+            });
+            end.unwrap();
+            let what = format!("{jump} s at {moment:?}");
+            assert_eq!(world.reports(), [completed(&world)], "{what}: {:?}", world.log.all());
+            assert_eq!((world.count(&Event::Claim), world.count(&Event::Matte)), (1, 1), "{what}");
+            assert_eq!(world.events().last(), Some(&Event::Delete), "{what}");
+            // The control plane's first, or that and the queue's, by whichever thread of the worker.
+            let refused = world.change(|shared| shared.refused_signatures);
+            assert!((1..=4).contains(&refused), "{what}: {refused}");
+        }
     }
 }
 

@@ -40,8 +40,13 @@ async fn a_message_that_cannot_be_understood_is_left_for_the_dead_letter_queue()
     for body in ["", "{}", "not json", r#"{"v":2,"anything":true}"#, r#"{"v":1,"job_id":"../x"}"#, &long] {
         let world = World::start().await;
         world.change(|shared| shared.message = Some(body.to_owned()));
-        assert_eq!(world.worker(FRAMES).worker.session().await.unwrap(), SessionEnd::Passed);
+        let served = world.worker(FRAMES);
+        assert_eq!(served.worker.session().await.unwrap(), SessionEnd::Passed);
         assert_eq!(world.log.all(), [Event::Receive], "{body}");
+        // The next one is served as if it had not been there.
+        world.enqueue();
+        assert!(matches!(served.worker.session().await.unwrap(), SessionEnd::Handled { .. }), "{body}");
+        assert_eq!(world.events().last(), Some(&Event::Delete), "{body}");
     }
 }
 

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use jiff::Timestamp;
 use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sha256_hex, verify_call};
 use rotoless_contract::worker::{
-    ClaimReply, ClaimRequest, Download, HeartbeatReply, HeartbeatRequest, MediaLimits, ProbedReply, ProbedRequest,
-    Refusal, ReportReply, ReportRequest, Upload,
+    ClaimReply, ClaimRequest, Download, FreshLinks, HeartbeatReply, HeartbeatRequest, MediaLimits, ProbedReply,
+    ProbedRequest, Refusal, ReportReply, ReportRequest, Stage, Upload,
 };
 use rotoless_contract::{Attempt, Background, JobSpec, JobStatus, MilliCredits, Model, OutputFormat};
 use secrecy::SecretString;
@@ -56,7 +56,14 @@ fn plain(twist: Option<Twist>) -> Option<Response> {
         Twist::Fail(402) => Some(envelope(402, "insufficient_credits", None, None)),
         Twist::Fail(status) => Some(envelope(status, "unavailable", None, None)),
         Twist::Refuse(why) => Some(refusal(why)),
-        Twist::LoseReply | Twist::Cancel | Twist::Stale | Twist::TooLong | Twist::Drip | Twist::Cut => None,
+        Twist::LoseReply
+        | Twist::Cancel
+        | Twist::Stale
+        | Twist::TooLong
+        | Twist::Drip
+        | Twist::Cut
+        | Twist::EndLinks
+        | Twist::EndSession => None,
     }
 }
 
@@ -83,13 +90,14 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
     let (attempt, lease_seconds, deadline_seconds) =
         world.change(|shared| (shared.attempt, shared.lease_seconds, shared.deadline_seconds));
     let background = world.change(|shared| shared.background.clone());
-    let store = |name: &str| format!("{}/store/{name}?X-Amz-Signature=canary", world.origin);
+    let store = |name: &str| link(&world, name);
     let reply = ClaimReply {
         job_id: world.job.clone(),
         run: request.run,
         attempt,
         lease_seconds,
         deadline_seconds,
+        links_last_seconds: world.change(|shared| shared.links_last_seconds),
         spec: JobSpec {
             model: Model::Light,
             background: background.clone(),
@@ -106,16 +114,43 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
             size_bytes: SOURCE.len() as u64,
             external: false,
         }),
-        output: Upload {
-            key: "outputs/x/1/1/output.webm".to_owned(),
-            url: store("output"),
-            headers: vec![("content-type".to_owned(), "video/webm".to_owned())],
-        },
-        manifest: Upload { key: "outputs/x/1/manifest.json".to_owned(), url: store("manifest"), headers: Vec::new() },
+        output: output_link(&world),
+        manifest: manifest_link(&world),
         report_secret: world.secret(attempt),
         limits: MediaLimits::default(),
     };
     if twist == Some(Twist::LoseReply) { lost() } else { axum::Json(reply).into_response() }
+}
+
+/// A link that the store takes until the next one is given.
+fn link(world: &World, name: &str) -> String {
+    let number = world.change(|shared| shared.link);
+    format!("{}/store/{name}?X-Amz-Signature=canary{number}", world.origin)
+}
+
+fn output_link(world: &World) -> Upload {
+    let headers = vec![("content-type".to_owned(), "video/webm".to_owned())];
+    Upload { key: "outputs/x/1/1/output.webm".to_owned(), url: link(world, "output"), headers }
+}
+
+fn manifest_link(world: &World) -> Upload {
+    Upload { key: "outputs/x/1/manifest.json".to_owned(), url: link(world, "manifest"), headers: Vec::new() }
+}
+
+/// Whether the store takes the link, after what happens to links now.
+fn judge_link(world: &World, query: Option<&str>, twist: Option<Twist>) -> Option<Response> {
+    match twist {
+        Some(Twist::EndLinks) => world.change(|shared| shared.link += 1),
+        Some(Twist::EndSession) => {
+            world.change(|shared| shared.link += 1);
+            let said = "<?xml version=\"1.0\"?><Error><Code>ExpiredToken</Code><Message>x</Message></Error>";
+            return Some((StatusCode::BAD_REQUEST, said).into_response());
+        }
+        _ => {}
+    }
+    let number = query.and_then(|query| query.strip_prefix("X-Amz-Signature=canary"));
+    let is_good = number == Some(world.change(|shared| shared.link).to_string().as_str());
+    (!is_good).then(|| StatusCode::FORBIDDEN.into_response())
 }
 
 async fn attempt_call(
@@ -139,11 +174,24 @@ async fn attempt_call(
 
 fn heartbeat(world: &World, request: &HeartbeatRequest) -> Response {
     assert!(request.frames_done <= request.frames_total);
+    assert!(request.seq > world.change(|shared| shared.last_beat), "each heartbeat has a higher number");
+    world.change(|shared| shared.last_beat = request.seq);
     world.log.add(Event::Heartbeat);
     let twist = world.twisted(On::Heartbeat);
     plain(twist).unwrap_or_else(|| {
-        let lease_seconds = world.change(|shared| shared.lease_seconds);
-        axum::Json(HeartbeatReply { cancel: twist == Some(Twist::Cancel), lease_seconds }).into_response()
+        let (lease_seconds, gives) = world.change(|shared| (shared.lease_seconds, shared.gives_links));
+        let links = (request.fresh_links && gives).then(|| {
+            world.change(|shared| (shared.links_given, shared.link) = (shared.links_given + 1, shared.link + 1));
+            let input = || Download { url: link(world, "source"), size_bytes: SOURCE.len() as u64, external: false };
+            FreshLinks {
+                last_seconds: 900,
+                input: (request.stage == Stage::Download).then(input),
+                background: None,
+                output: output_link(world),
+                manifest: manifest_link(world),
+            }
+        });
+        axum::Json(HeartbeatReply { cancel: twist == Some(Twist::Cancel), lease_seconds, links }).into_response()
     })
 }
 
@@ -185,9 +233,13 @@ fn report(world: &World, request: ReportRequest) -> Response {
     }
 }
 
-async fn source(State(world): State<World>) -> Response {
+async fn source(State(world): State<World>, RawQuery(query): RawQuery) -> Response {
     world.log.add(Event::Download);
-    match world.twisted(On::Download) {
+    let twist = world.twisted(On::Download);
+    if let Some(refused) = judge_link(&world, query.as_deref(), twist) {
+        return refused;
+    }
+    match twist {
         Some(Twist::Fail(status)) => StatusCode::from_u16(status).unwrap().into_response(),
         Some(Twist::TooLong) => {
             let pieces = std::iter::repeat_n(Ok::<_, std::convert::Infallible>(Bytes::from_static(SOURCE)), 1000);
@@ -203,22 +255,29 @@ async fn source(State(world): State<World>) -> Response {
     }
 }
 
-async fn output(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Response {
+async fn output(State(world): State<World>, RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes) -> Response {
     assert_eq!(headers["content-type"], "video/webm");
     assert_eq!(headers["content-length"], body.len().to_string());
     assert!(!headers.contains_key("transfer-encoding"));
     world.log.add(Event::Upload);
-    if let Some(Twist::Fail(status)) = world.twisted(On::Upload) {
+    let twist = world.twisted(On::Upload);
+    if let Some(refused) = judge_link(&world, query.as_deref(), twist) {
+        return refused;
+    }
+    if let Some(Twist::Fail(status)) = twist {
         return StatusCode::from_u16(status).unwrap().into_response();
     }
     world.change(|shared| shared.output = Some(body));
     StatusCode::OK.into_response()
 }
 
-async fn manifest(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Response {
+async fn manifest(State(world): State<World>, RawQuery(query): RawQuery, headers: HeaderMap, body: Bytes) -> Response {
     assert_eq!(headers["if-none-match"], "*");
     world.log.add(Event::Manifest);
     let twist = world.twisted(On::Manifest);
+    if let Some(refused) = judge_link(&world, query.as_deref(), twist) {
+        return refused;
+    }
     if let Some(Twist::Fail(status)) = twist {
         return StatusCode::from_u16(status).unwrap().into_response();
     }

@@ -82,6 +82,10 @@ pub(super) enum Twist {
     Drip,
     /// Ends before its end.
     Cut,
+    /// The links given so far have ended by now.
+    EndLinks,
+    /// So has the session of the role that signed them, which S3 says in another way.
+    EndSession,
 }
 
 /// What happened, in order.
@@ -111,6 +115,16 @@ pub(super) struct Shared {
     pub(super) background: Background,
     /// The source is somebody else's, at this URL in place of the store's.
     pub(super) external: Option<String>,
+    /// The links that the store takes: those of this number.
+    pub(super) link: u32,
+    /// What the claim says of them.
+    pub(super) links_last_seconds: Option<u32>,
+    /// Whether the control plane makes fresh ones.
+    pub(super) gives_links: bool,
+    /// How often it was asked and did; then those before have ended.
+    pub(super) links_given: u32,
+    /// The number of the last heartbeat.
+    pub(super) last_beat: Option<u64>,
     twists: VecDeque<(On, Twist)>,
     pub(super) refused_signatures: u32,
     /// Claims that came when their message was visible again.
@@ -148,6 +162,11 @@ impl World {
             manifest: None,
             external: None,
             background: Background::Transparent,
+            link: 0,
+            links_last_seconds: None,
+            gives_links: true,
+            links_given: 0,
+            last_beat: None,
             twists: VecDeque::new(),
             refused_signatures: 0,
             late_claims: 0,

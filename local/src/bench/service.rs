@@ -12,7 +12,6 @@ use rotoless_contract::{JobId, MilliCredits};
 use rotoless_core::lifecycle::Phase;
 use rotoless_core::ports::{Accounts as _, Change, Jobs as _};
 use rotoless_core::record::StoredOutput;
-use rotoless_core::usage::Tally;
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -108,9 +107,7 @@ impl Service {
             has_audio: true,
         };
         job.output = Some(StoredOutput { key: format!("jobs/{id}/output.webm"), info });
-        let (money, attempt, delivery, idempotency) = (None, None, None, None);
-        let change = Change { job, money, attempt, delivery, idempotency, tally: Tally::default(), call: None };
-        Ok(store.commit(change).await?)
+        Ok(store.commit(Change::of(job)).await?)
     }
 
     pub(super) async fn stop(self) {

@@ -181,10 +181,16 @@ fn check_attempts(id: &str, kept: &Kept, wrong: &mut Vec<String>) {
     if !runs.is_sorted() {
         wrong.push(format!("I-6: {id} went back to an earlier run: {:?}", kept.attempts));
     }
-    // Of an attempt that was overtaken, because its worker died, the end may be unknown; of the last one it is not.
-    let last_ended = kept.attempts.last().is_none_or(|last| !last["ended_at"].is_null());
-    if matches!(phase(kept), "completed" | "failed") && !last_ended {
-        wrong.push(format!("I-6: {id} is over and its last attempt is not: {:?}", kept.attempts));
+    // Each begins when the one before it has ended, also when its worker died without a word.
+    let at_work = usize::from(phase(kept) == "processing");
+    let open = kept.attempts.iter().filter(|attempt| attempt["ended_at"].is_null() || attempt["outcome"].is_null());
+    let last_open = kept.attempts.last().is_some_and(|last| last["ended_at"].is_null());
+    if open.count() != at_work || last_open != (at_work == 1) {
+        wrong.push(format!(
+            "I-6: {id} is {} and its attempts are not ended as they should: {:?}",
+            phase(kept),
+            kept.attempts
+        ));
     }
 }
 
@@ -275,6 +281,9 @@ async fn read_jobs(clients: &Clients, table: &str) -> BTreeMap<String, Kept> {
     let mut attempts: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
     for item in scan(clients, table).await {
         let (id, entry) = (text(&item, "job_id"), text(&item, "entry"));
+        if entry == "upload" {
+            continue;
+        }
         let doc: Value = serde_json::from_str(&text(&item, "doc")).unwrap();
         if entry == "job" {
             jobs.insert(id, doc);

@@ -51,7 +51,7 @@ impl Accounts for Store {
         let mut transaction = Transaction::begin();
         let row = Row { client, cause: &cause, movement, note, at: now }.put(table, &transaction.commit_id);
         transaction.push_marked(Role::Ledger, row, table, ledger_key(client, &cause))?;
-        transaction.push(Role::Balance(movement), balance_update(table, client, movement))?;
+        transaction.push(Role::Balance(movement), balance_update(table, client, movement, None))?;
         transaction.apply(self).await
     }
 }

@@ -7,9 +7,10 @@ use super::codec::promise_key;
 use super::codec::{attempt_item, attempt_key, delivery_item, delivery_key, job_item, job_key, promise_item};
 use super::money::{Row, balance_update, ledger_key};
 use super::transaction::{Condition, Role, Transaction};
+use super::uploads::use_update;
 
 impl Store {
-    /// The parts in the order of their meaning; at most eight, of DynamoDB's hundred.
+    /// The parts in the order of their meaning; at most a dozen, of DynamoDB's hundred.
     pub(super) fn transaction(&self, change: &Change) -> Result<Transaction, CommitError> {
         let names = &self.names;
         let job = &change.job;
@@ -28,10 +29,13 @@ impl Store {
             let row = Row { client: &job.client, cause, movement: *movement, note: None, at: job.updated_at };
             let key = ledger_key(&job.client, cause);
             transaction.push_marked(Role::Ledger, row.put(&names.accounts, &commit_id), &names.accounts, key)?;
-            let update = balance_update(&names.accounts, &job.client, *movement);
+            let update = balance_update(&names.accounts, &job.client, *movement, change.max_open);
             transaction.push(Role::Balance(*movement), update)?;
         }
-        if let Some(attempt) = &change.attempt {
+        for usage in &change.uploads {
+            transaction.push(Role::Upload, use_update(&names.jobs, usage))?;
+        }
+        for attempt in &change.attempts {
             let key = attempt_key(&job.id, attempt.attempt);
             let item = attempt_item(&job.id, attempt, &commit_id)?;
             transaction.put(Role::Attempt, &names.jobs, key, item, &Condition::None)?;

@@ -143,7 +143,7 @@ fn a_ledger_row_tells_cause_and_deltas() {
 #[test]
 fn a_balance_changes_on_condition_of_every_part_that_shrinks() {
     let condition = |movement| {
-        let update = balance_update("accounts", &client(), movement).unwrap().update.unwrap();
+        let update = balance_update("accounts", &client(), movement, None).unwrap().update.unwrap();
         let values = update.expression_attribute_values.unwrap();
         let least = |name: &str| values.get(name).and_then(|v| v.as_n().ok()).cloned();
         (update.condition_expression, least(":a_least").or(least(":h_least")).or(least(":g_most")))

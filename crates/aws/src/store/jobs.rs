@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use rotoless_contract::{Attempt, ClientId, JobId, UploadId};
+use rotoless_contract::{Attempt, JobId, UploadId};
 use rotoless_core::ports::{Change, CommitError, JobPage, Jobs, ListQuery, StoreError};
 use rotoless_core::record::{AttemptRecord, JobRecord};
 
@@ -46,14 +46,8 @@ impl Jobs for Store {
         ids(&self.due_keys(&self.names.jobs, PENDING_SHARD, i64::MAX, limit).await?)
     }
 
-    async fn is_upload_in_use(
-        &self,
-        client: &ClientId,
-        upload: &UploadId,
-        since: Timestamp,
-        except: &JobId,
-    ) -> Result<bool, StoreError> {
-        self.find_job_of_upload(client, upload, since, except).await
+    async fn retire_upload(&self, upload: &UploadId) -> Result<bool, StoreError> {
+        self.retire(upload).await
     }
 
     async fn attempt(&self, id: &JobId, attempt: Attempt) -> Result<Option<AttemptRecord>, StoreError> {

@@ -7,8 +7,6 @@
 use aws_sdk_dynamodb::operation::query::QueryOutput;
 use aws_sdk_dynamodb::operation::query::builders::QueryFluentBuilder;
 use aws_sdk_dynamodb::types::Select;
-use jiff::Timestamp;
-use rotoless_contract::{ClientId, JobId, JobStatus, UploadId};
 use rotoless_core::ports::{JobPage, ListCursor, ListQuery, StoreError};
 use rotoless_core::record::JobRecord;
 
@@ -21,9 +19,6 @@ use crate::retry;
 const CHUNK: std::ops::RangeInclusive<u64> = 25..=300;
 /// Pages of 1 MB that are counted for `total`, about 15 000 jobs; beyond them it is a lower bound.
 const COUNTED_PAGES: u32 = 32;
-
-/// Pages of 1 MB, about 500 jobs each, that are searched for another job of an upload.
-const SEARCHED_PAGES: u32 = 8;
 
 impl Store {
     pub(super) async fn list_jobs(&self, query: &ListQuery) -> Result<JobPage, StoreError> {
@@ -61,49 +56,6 @@ impl Store {
             self.count_jobs(query).await?
         };
         Ok(JobPage { items, total, next_cursor })
-    }
-
-    /// Whether a job that has not ended is made from this upload; yes after [`SEARCHED_PAGES`] without an answer.
-    pub(super) async fn find_job_of_upload(
-        &self,
-        client: &ClientId,
-        upload: &UploadId,
-        since: Timestamp,
-        except: &JobId,
-    ) -> Result<bool, StoreError> {
-        let mut position = None;
-        for _ in 0..SEARCHED_PAGES {
-            let page = retry::read(|| async {
-                let query = self
-                    .client
-                    .query()
-                    .table_name(&self.names.jobs)
-                    .index_name("by-client")
-                    .key_condition_expression("client_id = :client AND created_key > :since")
-                    .filter_expression(
-                        "#status IN (:created, :pending, :processing) AND job_id <> :except AND contains(doc, :upload)",
-                    )
-                    .expression_attribute_names("#status", "status")
-                    .expression_attribute_values(":client", s(client.as_str()))
-                    .expression_attribute_values(":since", s(format!("{since:.3}")))
-                    .expression_attribute_values(":created", s(JobStatus::Created.as_str()))
-                    .expression_attribute_values(":pending", s(JobStatus::Pending.as_str()))
-                    .expression_attribute_values(":processing", s(JobStatus::Processing.as_str()))
-                    .expression_attribute_values(":except", s(except.as_str()))
-                    .expression_attribute_values(":upload", s(upload.as_str()))
-                    .set_exclusive_start_key(Option::clone(&position));
-                query.send().await.map_err(|e| classify(e, Effect::None))
-            })
-            .await?;
-            if !page.items().is_empty() {
-                return Ok(true);
-            }
-            position = page.last_evaluated_key;
-            if position.is_none() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     async fn count_jobs(&self, query: &ListQuery) -> Result<u64, StoreError> {

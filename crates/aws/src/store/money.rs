@@ -1,9 +1,9 @@
 //! A movement of credits as two parts of a transaction: the balance changes, and a new ledger row says why.
 
 use aws_sdk_dynamodb::error::BuildError;
-use aws_sdk_dynamodb::types::{Put, TransactWriteItem, Update};
+use aws_sdk_dynamodb::types::{Put, ReturnValuesOnConditionCheckFailure, TransactWriteItem, Update};
 use jiff::Timestamp;
-use rotoless_contract::ClientId;
+use rotoless_contract::{ClientId, MilliCredits};
 use rotoless_core::ledger::{Balance, Cause, Delta, Movement};
 use rotoless_core::ports::StoreError;
 
@@ -21,7 +21,7 @@ pub(super) fn ledger_key(client: &ClientId, cause: &Cause) -> Item {
 }
 
 pub(super) fn read_balance(item: &Item) -> Result<Balance, StoreError> {
-    let part = |name| number(item, WHAT, name).map(rotoless_contract::MilliCredits);
+    let part = |name| number(item, WHAT, name).map(MilliCredits);
     Ok(Balance { available: part("available")?, held: part("held")?, used: part("used")? })
 }
 
@@ -33,12 +33,30 @@ fn granted(movement: Movement) -> u64 {
     }
 }
 
+/// Whether what is available covers an amount.
+pub(super) fn covers(balance: &Item, amount: MilliCredits) -> bool {
+    read_balance(balance).is_ok_and(|balance| balance.available >= amount)
+}
+
+/// What the movement adds to the count of open holds.
+fn opened(movement: Movement) -> Option<i8> {
+    match movement {
+        Movement::Hold(_) => Some(1),
+        Movement::Capture { .. } | Movement::Release(_) => Some(-1),
+        Movement::Grant(_) | Movement::Adjust { .. } => None,
+    }
+}
+
 /// Adds the movement to the balance, on condition that no part becomes negative and that everything granted fits
-/// in 64 bits, and so every part of it.
+/// in 64 bits, and so every part of it; and, where it opens a hold, that there are fewer than `max_open` open.
+///
+/// The count is in the item that the movement writes in any case: the limit costs nothing, and a client that has no
+/// limit has no busier item either. Holds that were opened before there was a count make it too low, never too high.
 pub(super) fn balance_update(
     table: &str,
     client: &ClientId,
     movement: Movement,
+    max_open: Option<u32>,
 ) -> Result<TransactWriteItem, BuildError> {
     let Delta { available, held, used } = movement.delta();
     let granted = granted(movement);
@@ -64,6 +82,17 @@ pub(super) fn balance_update(
     if granted > 0 {
         conditions.push("(attribute_not_exists(#g) OR #g <= :g_most)".to_owned());
         update = update.expression_attribute_values(":g_most", n(u64::MAX - granted));
+    }
+    if let Some(opened) = opened(movement) {
+        sets.push("#o = if_not_exists(#o, :zero) + :o".to_owned());
+        update = update.expression_attribute_names("#o", "open").expression_attribute_values(":o", n(opened));
+        if let (1, Some(most)) = (opened, max_open) {
+            conditions.push("(attribute_not_exists(#o) OR #o < :o_most)".to_owned());
+            // The item as it is tells which of the conditions did not hold.
+            update = update
+                .expression_attribute_values(":o_most", n(most))
+                .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld);
+        }
     }
     update = update.update_expression(format!("SET {}", sets.join(", ")));
     if !conditions.is_empty() {

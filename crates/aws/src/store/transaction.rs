@@ -11,6 +11,7 @@ use rotoless_core::ledger::Movement;
 use rotoless_core::ports::{CommitError, Entropy, StoreError};
 
 use super::codec::s;
+use super::money::covers;
 use super::{Item, Store};
 use crate::error::{Effect, Failure, classify};
 use crate::retry::{self, Tries};
@@ -29,6 +30,8 @@ pub(super) enum Role {
     Ledger,
     /// The balance.
     Balance(Movement),
+    /// An upload that a job begins to need, or needs no more.
+    Upload,
     /// The attempt; it has no condition.
     Attempt,
     /// Usage; it has no condition.
@@ -204,18 +207,28 @@ impl Transaction {
         if refused(|role| role == Role::Ledger) {
             return Outcome::Refused(CommitError::AlreadyInLedger);
         }
-        let uncovered = codes.iter().find_map(|(role, code)| match role {
-            Role::Balance(movement) if code == "ConditionalCheckFailed" => Some(*movement),
+        let uncovered = self.roles.iter().zip(reasons).find_map(|(role, reason)| match role {
+            Role::Balance(movement) if reason.code() == Some("ConditionalCheckFailed") => Some((*movement, reason)),
             Role::Balance(_)
             | Role::Judged
             | Role::Delivery
             | Role::Promise
             | Role::Ledger
+            | Role::Upload
             | Role::Attempt
             | Role::Usage => None,
         });
-        if let Some(movement) = uncovered {
+        if let Some((movement, reason)) = uncovered {
+            if let Movement::Hold(amount) = movement
+                && reason.item().is_some_and(|balance| covers(balance, amount))
+            {
+                return Outcome::Refused(CommitError::TooManyOpen);
+            }
             return Outcome::Refused(not_covered(movement, Cancelled(codes)));
+        }
+        // Behind the money: who cannot pay is told so whatever he wants to work on.
+        if refused(|role| role == Role::Upload) {
+            return Outcome::Refused(CommitError::UploadGone);
         }
         let conflict = seen(&["TransactionConflict"]);
         let throttled = seen(&["ThrottlingError", "ProvisionedThroughputExceeded"]);

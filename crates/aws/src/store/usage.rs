@@ -129,7 +129,9 @@ impl Usage for Store {
                 err @ (CommitError::Stale
                 | CommitError::InsufficientCredits
                 | CommitError::AlreadyInLedger
-                | CommitError::KeyTaken),
+                | CommitError::KeyTaken
+                | CommitError::TooManyOpen
+                | CommitError::UploadGone),
             ) => Err(StoreError::Rejected(err.into())),
         }
     }

@@ -83,7 +83,7 @@ async fn a_refusal_by_ones_own_lost_first_try_is_a_success(world: World) {
 async fn ones_own_change_is_recognised_after_the_job_has_moved_on(world: World) {
     funded(&world).await;
     let acme = client("acme");
-    let change = Change { attempt: Some(attempt(1)), ..only(job(1, &acme)) };
+    let change = Change { attempts: vec![attempt(1)], ..only(job(1, &acme)) };
     let (meanwhile, refused) = (world.store.clone(), cancelled(&["ConditionalCheckFailed", "None"]));
     let (store, _) =
         world.disturbed(WRITE, move |r| if r.before == 0 { Fate::LoseReply } else { refused.clone() }).await;

@@ -87,7 +87,7 @@ async fn forty(world: &World) {
         if n % 4 == 0 {
             stored.state.phase = Phase::Failed { reason: rotoless_contract::worker::FailureReason::Cancelled };
         }
-        let change = Change { attempt: Some(attempt(1)), ..only(stored) };
+        let change = Change { attempts: vec![attempt(1)], ..only(stored) };
         world.store.commit(change).await.unwrap();
         world.store.commit(only(job(1000 + n, &client("other")))).await.unwrap();
     }
@@ -162,7 +162,7 @@ async fn only_what_is_due_is_in_the_index_by_due_time(world: World) {
     let acme = client("acme");
     // Committed out of order, with attempts beside them.
     for n in [3, 1, 2] {
-        world.store.commit(Change { attempt: Some(attempt(1)), ..only(job(n, &acme)) }).await.unwrap();
+        world.store.commit(Change { attempts: vec![attempt(1)], ..only(job(n, &acme)) }).await.unwrap();
     }
     let due = |seconds, limit| world.store.due(at(seconds), limit);
     assert_eq!(due(0, 10).await.unwrap(), []);

@@ -1,15 +1,18 @@
 //! Token buckets, usage and signs of life as stored.
 
 use jiff::SignedDuration;
-use rotoless_contract::{MilliCredits, Model};
+use rotoless_contract::{MilliCredits, Model, Run, UploadId};
 use rotoless_core::api_key;
-use rotoless_core::ports::{Change, Deliveries as _, Entry, Fleet, Jobs, Keys, Usage};
+use rotoless_core::ledger::{Cause, Movement};
+use rotoless_core::ports::{
+    Accounts as _, Change, CommitError, Deliveries as _, Entry, Fleet, Jobs, Keys, UploadUse, Usage,
+};
 use rotoless_core::rate::{Bucket, PerMinute};
 use rotoless_core::record::{Deletion, KeyRecord};
 use rotoless_core::usage::{CallRecord, Tally, day};
 use secrecy::SecretString;
 
-use crate::records::{at, client, delivery, job, next, only};
+use crate::records::{at, client, delivery, job, job_id, next, only, with_hold};
 use crate::world::{Fate, World};
 
 scenarios! {
@@ -21,7 +24,8 @@ scenarios! {
     a_day_counts_what_its_changes_and_calls_add,
     calls_are_listed_newest_first_and_per_client,
     a_deleted_job_is_in_no_list_and_a_waiting_one_in_the_line,
-    an_upload_is_in_use_by_jobs_that_have_not_ended,
+    an_upload_is_out_of_use_once_no_job_needs_it_and_for_ever,
+    a_client_has_no_more_open_holds_than_he_may,
     the_events_of_a_job_are_listed_in_their_order,
     the_last_sign_of_life_counts,
 }
@@ -179,21 +183,61 @@ async fn a_deleted_job_is_in_no_list_and_a_waiting_one_in_the_line(world: World)
     assert_eq!(world.store.due(at(100), 10).await.unwrap().len(), 2, "its media are still to be removed");
 }
 
-async fn an_upload_is_in_use_by_jobs_that_have_not_ended(world: World) {
+/// G-41
+async fn an_upload_is_out_of_use_once_no_job_needs_it_and_for_ever(world: World) {
     let acme = client("acme");
-    let (first, second) = (job(1, &acme), job(2, &acme));
-    world.store.commit(only(first.clone())).await.unwrap();
-    let (upload_id, _) = first.source.upload().unwrap();
-    let in_use = async |since, except| world.store.is_upload_in_use(&acme, upload_id, at(since), except).await.unwrap();
-    assert!(!in_use(0, &first.id).await);
-    assert!(in_use(0, &second.id).await);
-    assert!(!in_use(2, &second.id).await, "older than the upload can be");
-    let other = rotoless_contract::UploadId::from_random([9; 16]);
-    assert!(!world.store.is_upload_in_use(&acme, &other, at(0), &second.id).await.unwrap());
-    let mut ended = next(&first);
-    ended.state.phase = rotoless_core::lifecycle::Phase::Completed;
-    world.store.commit(only(ended)).await.unwrap();
-    assert!(!in_use(0, &second.id).await);
+    let upload = UploadId::from_random([1; 16]);
+    let uses = |n: u32, begins| {
+        let (job, uploads) = (job(n, &acme), vec![UploadUse { upload: upload.clone(), begins }]);
+        Change { uploads, ..only(if begins { job } else { next(&job) }) }
+    };
+    for n in [1, 2] {
+        world.store.commit(uses(n, true)).await.unwrap();
+    }
+    assert!(!world.store.retire_upload(&upload).await.unwrap());
+    world.store.commit(uses(1, false)).await.unwrap();
+    assert!(!world.store.retire_upload(&upload).await.unwrap(), "the second still needs it");
+    world.store.commit(uses(2, false)).await.unwrap();
+    // Said again, because the answer was lost, it is the same.
+    for _ in 0..2 {
+        assert!(world.store.retire_upload(&upload).await.unwrap());
+    }
+    let late = world.store.commit(uses(3, true)).await.unwrap_err();
+    assert!(matches!(late, CommitError::UploadGone), "{late:?}");
+    assert!(world.store.job(&job_id(3)).await.unwrap().is_none());
+    assert!(world.store.retire_upload(&UploadId::from_random([9; 16])).await.unwrap(), "nobody ever needed it");
+}
+
+/// G-36
+async fn a_client_has_no_more_open_holds_than_he_may(world: World) {
+    let acme = client("acme");
+    world.store.grant(&acme, "g", MilliCredits(5 * 2250), None, at(0)).await.unwrap();
+    let opens = |n: u32| Change { max_open: Some(2), ..with_hold(job(n, &acme)) };
+    let settles = |n: u32, movement| {
+        let job = job(n, &acme);
+        let cause = Cause::Settle(job.id.clone(), Run::FIRST);
+        Change { money: Some((cause, movement)), ..only(next(&job)) }
+    };
+    for n in [1, 2] {
+        world.store.commit(opens(n)).await.unwrap();
+    }
+    let third = world.store.commit(opens(3)).await.unwrap_err();
+    assert!(matches!(third, CommitError::TooManyOpen), "{third:?}");
+    assert!(world.store.job(&job_id(3)).await.unwrap().is_none());
+    // Either end of a hold makes room for one more.
+    world.store.commit(settles(1, Movement::Release(MilliCredits(2250)))).await.unwrap();
+    world.store.commit(opens(3)).await.unwrap();
+    let (held, charged) = (MilliCredits(2250), MilliCredits(2250));
+    world.store.commit(settles(2, Movement::Capture { held, charged })).await.unwrap();
+    world.store.commit(opens(4)).await.unwrap();
+    assert!(matches!(world.store.commit(opens(5)).await, Err(CommitError::TooManyOpen)));
+    // Who can neither pay nor has room is told that he cannot pay.
+    let dear = |n: u32| {
+        let amount = MilliCredits(1_000_000);
+        let money = Some((Cause::Hold(job_id(n), Run::FIRST), Movement::Hold(amount)));
+        Change { money, ..opens(n) }
+    };
+    assert!(matches!(world.store.commit(dear(6)).await, Err(CommitError::InsufficientCredits)));
 }
 
 async fn the_events_of_a_job_are_listed_in_their_order(world: World) {

@@ -80,7 +80,7 @@ async fn of_two_hundred_concurrent_holds_on_a_balance_for_fifty_exactly_fifty_co
 async fn traces(store: &Store, change: &Change) -> Vec<String> {
     let id = &change.job.id;
     let job = store.job(id).await.unwrap().map(|job| format!("job {}", job.version));
-    let attempt = store.attempt(id, change.attempt.as_ref().unwrap().attempt).await.unwrap();
+    let attempt = store.attempt(id, change.attempts[0].attempt).await.unwrap();
     let delivery = store.delivery(id, &change.delivery.as_ref().unwrap().id).await.unwrap();
     let promise = store.promise(&change.idempotency.as_ref().unwrap().scope).await.unwrap();
     let balance = store.balance(&change.job.client).await.unwrap();
@@ -147,7 +147,7 @@ async fn a_whole_change_is_there_whole(world: World) {
     let change = whole(job(1, &acme));
     world.store.commit(change.clone()).await.unwrap();
     let id = &change.job.id;
-    assert_eq!(world.store.attempt(id, attempt(1).attempt).await.unwrap(), change.attempt);
+    assert_eq!(world.store.attempt(id, attempt(1).attempt).await.unwrap(), change.attempts.first().cloned());
     assert_eq!(world.store.attempt(id, attempt(2).attempt).await.unwrap(), None);
     let stored = world.store.delivery(id, &change.delivery.as_ref().unwrap().id).await.unwrap();
     assert_eq!(stored, change.delivery);

@@ -13,7 +13,6 @@ use rotoless_core::ledger::{Cause, Hold, Movement};
 use rotoless_core::lifecycle::{JobState, Phase};
 use rotoless_core::ports::Change;
 use rotoless_core::record::{AttemptRecord, ClaimToken, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
-use rotoless_core::usage::Tally;
 use rotoless_core::view;
 
 pub(crate) fn at(seconds: i64) -> Timestamp {
@@ -78,8 +77,10 @@ pub(crate) fn job(n: u32, client: &ClientId) -> JobRecord {
         output: None,
         quality: None,
         events: BTreeMap::new(),
+        last_beat: None,
         last_report: None,
         due_at: Some(created_at),
+        postponed: None,
         trail: Vec::new(),
         deletion: None,
     }
@@ -91,7 +92,7 @@ pub(crate) fn next(job: &JobRecord) -> JobRecord {
 }
 
 pub(crate) fn only(job: JobRecord) -> Change {
-    Change { job, money: None, attempt: None, delivery: None, idempotency: None, tally: Tally::default(), call: None }
+    Change::of(job)
 }
 
 pub(crate) fn with_hold(job: JobRecord) -> Change {
@@ -103,7 +104,7 @@ pub(crate) fn with_hold(job: JobRecord) -> Change {
 /// A change with every part there is.
 pub(crate) fn whole(job: JobRecord) -> Change {
     Change {
-        attempt: Some(attempt(1)),
+        attempts: vec![attempt(1)],
         delivery: Some(delivery(&job)),
         idempotency: Some(promise(&job)),
         ..with_hold(job)

@@ -3,16 +3,17 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{
-    FailureReason, HeartbeatReply, HeartbeatRequest, ProbedReply, ProbedRequest, Refusal, ReportReply, ReportRequest,
-    Stage,
+    FailureReason, FreshLinks, HeartbeatReply, HeartbeatRequest, ProbedReply, ProbedRequest, Refusal, ReportReply,
+    ReportRequest, Stage,
 };
 use rotoless_contract::{Attempt, JobId};
 
 use super::change::Context;
-use super::{CallError, JUDGEMENTS, Missed, finished};
+use super::links::{Links, seconds};
+use super::{CallError, JUDGEMENTS, Missed, finished, measured};
 use crate::lifecycle::{self, Command, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
 use crate::ports::{Change, Clock, CommitError, Entropy, Jobs, Objects, StoreError};
@@ -33,7 +34,9 @@ pub struct AttemptCalls {
 }
 
 impl AttemptCalls {
-    /// Extends the lease and records progress. Answers `cancel` when the run has ended without this attempt.
+    /// Extends the lease and records progress; makes fresh links where they are asked for. Answers `cancel` when the run
+    /// has ended without this attempt. A heartbeat that was seen before, or overtaken by a later one, is answered with
+    /// what stands: it revives no lease and gets no link (`docs/adr/0013-a-heartbeat-counts-once.md`).
     ///
     /// # Errors
     /// [`CallError`]: `StaleAttempt` when a later attempt exists.
@@ -43,7 +46,8 @@ impl AttemptCalls {
         attempt: Attempt,
         beat: &HeartbeatRequest,
     ) -> Result<HeartbeatReply, CallError> {
-        let lease_seconds = u32::try_from(self.policy.lease.as_secs()).unwrap_or(0);
+        let lease_seconds = seconds(self.policy.lease);
+        let silent = |cancel, lease_seconds| HeartbeatReply { cancel, lease_seconds, links: None };
         for _ in 0..JUDGEMENTS {
             let before = self.job(id).await?;
             let context = self.context();
@@ -51,18 +55,27 @@ impl AttemptCalls {
                 Command::Heartbeat { attempt, progress: progress(beat), now: context.now, lease: self.policy.lease };
             let transition = match lifecycle::apply(&before.state, command) {
                 Ok(transition) => transition,
-                Err(Refused::Terminal) => return Ok(HeartbeatReply { cancel: true, lease_seconds: 0 }),
+                Err(Refused::Terminal) => return Ok(silent(true, 0)),
                 Err(refused) => return Err(CallError::from_lifecycle(refused, context.now)),
             };
+            if !is_news(beat, before.last_beat) {
+                return Ok(silent(false, seconds(left_of_lease(&before, context.now))));
+            }
             let change = context.change(&before, transition, |job| {
                 job.stage = Some(beat.stage);
+                job.last_beat = beat.seq;
                 if beat.stage == Stage::Matte {
                     job.matting_since = job.matting_since.or(Some(context.now));
                 }
                 job.frames = (beat.frames_total > 0).then_some((beat.frames_done, beat.frames_total));
             });
             match self.jobs.commit(change).await.map_err(Missed::from) {
-                Ok(()) => return Ok(HeartbeatReply { cancel: false, lease_seconds }),
+                // After the commit, which only one of two equal heartbeats survives. When no link can be made the worker
+                // hears of neither and asks again.
+                Ok(()) => {
+                    let links = self.fresh_links(&before, attempt, beat).await?;
+                    return Ok(HeartbeatReply { links, ..silent(false, lease_seconds) });
+                }
                 Err(Missed::Again | Missed::Credits) => {}
                 Err(Missed::Store(err)) => return Err(err.into()),
             }
@@ -75,21 +88,30 @@ impl AttemptCalls {
     /// # Errors
     /// [`CallError`]: `InsufficientCredits` when the job failed for it.
     pub async fn probed(&self, id: &JobId, attempt: Attempt, probed: &ProbedRequest) -> Result<ProbedReply, CallError> {
+        let input = measured::plausible(&probed.input).map_err(CallError::Implausible)?;
         let paid_seconds = billed_seconds(probed.duration_ms);
         for _ in 0..JUDGEMENTS {
             let before = self.job(id).await?;
             let context = self.context();
+            if probed.duration_ms > self.policy.limits.max_duration_ms {
+                // No honest worker goes on with such a source. Without this bound a lie here, and another in the
+                // manifest, would be charged up to the whole balance.
+                self.end(&before, attempt, FailureReason::LimitExceeded, &context).await?;
+                return Err(CallError::refused(Refusal::Terminal));
+            }
             let held = cost(before.rate, paid_seconds);
             let transition = lifecycle::apply(&before.state, Command::Adjust { attempt, cost: held })
                 .map_err(|refused| CallError::from_lifecycle(refused, context.now))?;
             let change = context.change(&before, transition, |job| {
-                job.input = Some(probed.input.clone());
+                job.input = Some(input.clone());
                 job.billed_seconds = paid_seconds;
                 job.stage = Some(Stage::Probe);
             });
             match self.jobs.commit(change).await {
                 Ok(()) => return Ok(ProbedReply { paid_seconds, held }),
-                Err(CommitError::Stale | CommitError::KeyTaken) => {}
+                Err(
+                    CommitError::Stale | CommitError::KeyTaken | CommitError::TooManyOpen | CommitError::UploadGone,
+                ) => {}
                 // The job is as it was judged, so this attempt has measured before, and something else.
                 Err(CommitError::AlreadyInLedger) => return Err(CallError::refused(Refusal::Contradiction)),
                 Err(CommitError::InsufficientCredits) => {
@@ -128,7 +150,7 @@ impl AttemptCalls {
             let status = change.job.state.status();
             let reply = ReportReply { status, delete_message: status.is_terminal() };
             change.job.last_report = Some(AnsweredReport { attempt, digest: digest.clone(), reply: reply.clone() });
-            change.attempt = closed(&*self.jobs, id, attempt, &outcome, context.now).await?;
+            change.attempts = closed(&*self.jobs, id, attempt, &outcome, context.now).await?;
             match self.jobs.commit(change).await.map_err(Missed::from) {
                 Ok(()) => return Ok(reply),
                 Err(Missed::Again | Missed::Credits) => {}
@@ -205,12 +227,24 @@ impl AttemptCalls {
         let transition = lifecycle::apply(&before.state, Command::Fail { attempt, reason })
             .map_err(|refused| CallError::from_lifecycle(refused, context.now))?;
         let mut change = context.change(before, transition, idle);
-        change.attempt = closed(&*self.jobs, &before.id, attempt, reason.as_str(), context.now).await?;
+        change.attempts = closed(&*self.jobs, &before.id, attempt, reason.as_str(), context.now).await?;
         match self.jobs.commit(change).await.map_err(Missed::from) {
             Ok(()) => Ok(()),
             Err(Missed::Again | Missed::Credits) => Err(CallError::Contention),
             Err(Missed::Store(err)) => Err(err.into()),
         }
+    }
+
+    async fn fresh_links(
+        &self,
+        job: &JobRecord,
+        attempt: Attempt,
+        beat: &HeartbeatRequest,
+    ) -> Result<Option<FreshLinks>, CallError> {
+        // Whoever does not count heartbeats could have this one replayed.
+        let (Some(run), true, Some(_)) = (job.state.run, beat.fresh_links, beat.seq) else { return Ok(None) };
+        let links = Links { objects: &*self.objects, policy: &self.policy };
+        Ok(Some(links.fresh(job, run, attempt, beat.stage).await?))
     }
 
     async fn job(&self, id: &JobId) -> Result<JobRecord, CallError> {
@@ -219,6 +253,19 @@ impl AttemptCalls {
 
     fn context(&self) -> Context<'_> {
         Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy }
+    }
+}
+
+/// Whether a heartbeat comes after all that were taken of its attempt. An attempt counts, or it does not: one that did
+/// does not fall back.
+fn is_news(beat: &HeartbeatRequest, last: Option<u64>) -> bool {
+    last.is_none_or(|last| beat.seq.is_some_and(|seq| seq > last))
+}
+
+fn left_of_lease(job: &JobRecord, now: Timestamp) -> SignedDuration {
+    match job.state.phase {
+        Phase::Processing { lease_until, .. } => lease_until.duration_since(now).max(SignedDuration::ZERO),
+        Phase::Draft | Phase::Pending | Phase::Completed | Phase::Failed { .. } => SignedDuration::ZERO,
     }
 }
 
@@ -245,16 +292,16 @@ fn clipped(detail: &str) -> String {
     detail.chars().take(1000).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The history row of the attempt that holds the lease, ended.
+/// The history row of the attempt that holds the lease, if one does, ended.
 pub(super) async fn ended(
     jobs: &dyn Jobs,
     job: &JobRecord,
     outcome: &str,
     now: Timestamp,
-) -> Result<Option<AttemptRecord>, StoreError> {
+) -> Result<Vec<AttemptRecord>, StoreError> {
     match job.state.phase {
         Phase::Processing { attempt, .. } => closed(jobs, &job.id, attempt, outcome, now).await,
-        Phase::Draft | Phase::Pending | Phase::Completed | Phase::Failed { .. } => Ok(None),
+        Phase::Draft | Phase::Pending | Phase::Completed | Phase::Failed { .. } => Ok(Vec::new()),
     }
 }
 
@@ -265,7 +312,8 @@ pub(super) async fn closed(
     attempt: Attempt,
     outcome: &str,
     now: Timestamp,
-) -> Result<Option<AttemptRecord>, StoreError> {
+) -> Result<Vec<AttemptRecord>, StoreError> {
     let row = jobs.attempt(id, attempt).await?;
-    Ok(row.map(|row| AttemptRecord { ended_at: Some(now), outcome: Some(outcome.to_owned()), ..row }))
+    let end = |row| AttemptRecord { ended_at: Some(now), outcome: Some(outcome.to_owned()), ..row };
+    Ok(row.map(end).into_iter().collect())
 }

@@ -58,7 +58,7 @@ impl Cancel {
             };
             let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
             let mut change = context.change(&before, transition, |_| {});
-            change.attempt = super::attempt::ended(&*self.jobs, &before, "cancelled", context.now).await?;
+            change.attempts = super::attempt::ended(&*self.jobs, &before, "cancelled", context.now).await?;
             let job = change.job.clone();
             match self.jobs.commit(change).await.map_err(Missed::from) {
                 Ok(()) => return Ok(job),

@@ -1,15 +1,15 @@
 //! From a judged transition to the change that is committed.
 
 use jiff::{SignedDuration, Timestamp};
-use rotoless_contract::DeliveryId;
 use rotoless_contract::api::TrailEntry;
 use rotoless_contract::job::EventState;
 use rotoless_contract::webhook::EventKind;
+use rotoless_contract::{DeliveryId, UploadId};
 
 use crate::ledger::{Cause, Movement};
 use crate::lifecycle::{JobState, Phase, Transition};
 use crate::policy::Policy;
-use crate::ports::{Change, Entropy};
+use crate::ports::{Change, Entropy, UploadUse};
 use crate::record::{DeliveryRecord, JobRecord};
 use crate::usage::Tally;
 use crate::view;
@@ -40,13 +40,15 @@ impl Context<'_> {
         if job.state.status().is_terminal() && job.completed_at.is_none() {
             job.completed_at = Some(self.now);
         }
+        job.postponed = None;
         edit(&mut job);
         let delivery = transition.event.and_then(|event| self.announce(&mut job, event));
         job.due_at = next_due(&job, self.policy);
         let money = transition.money.and_then(|movement| Some((cause(&job, &job.state, movement)?, movement)));
         tell(before, &mut job, self.now);
         let tally = Tally::of(&before.state, &job);
-        Change { job, money, attempt: None, delivery, idempotency: None, tally, call: None }
+        let uploads = uses(before, &job);
+        Change { money, uploads, delivery, tally, ..Change::of(job) }
     }
 
     /// A change of what the rules do not know.
@@ -75,6 +77,17 @@ impl Context<'_> {
             version: 1,
         })
     }
+}
+
+/// The uploads that a job needs from now on, or no more.
+fn uses(before: &JobRecord, job: &JobRecord) -> Vec<UploadUse> {
+    // What is not stored needs nothing yet.
+    let then = if job.version == 1 { Vec::new() } else { before.needed_uploads() };
+    let now = job.needed_uploads();
+    let of = |upload: &UploadId, begins| UploadUse { upload: upload.clone(), begins };
+    let ended = then.iter().filter(|upload| !now.contains(upload)).map(|upload| of(upload, false));
+    let begun = now.iter().filter(|upload| !then.contains(upload)).map(|upload| of(upload, true));
+    ended.chain(begun).collect()
 }
 
 /// Changes of state that a job remembers.
@@ -109,7 +122,7 @@ fn tell(before: &JobRecord, job: &mut JobRecord, at: Timestamp) {
 
 /// A worker's links to write an output end this long after they were given, at the latest: the longest attempt and
 /// five minutes.
-const LAST_WRITE: SignedDuration = SignedDuration::from_mins(125);
+pub(super) const LAST_WRITE: SignedDuration = SignedDuration::from_mins(125);
 
 /// The id of the ledger row: a run's hold is opened once, settled once, and adjusted once an attempt.
 fn cause(job: &JobRecord, state: &JobState, movement: Movement) -> Option<Cause> {
@@ -128,6 +141,11 @@ fn cause(job: &JobRecord, state: &JobState, movement: Movement) -> Option<Cause>
 
 /// When the sweep must look at a job; none once it has ended.
 pub(super) fn next_due(job: &JobRecord, policy: &Policy) -> Option<Timestamp> {
+    let due = asked_for(job, policy)?;
+    Some(job.postponed.map_or(due, |postponed| due.max(postponed.until)))
+}
+
+fn asked_for(job: &JobRecord, policy: &Policy) -> Option<Timestamp> {
     let after = |start: Timestamp, wait: SignedDuration| start.saturating_add(wait).unwrap_or(Timestamp::MAX);
     if let Some(deletion) = job.deletion {
         let last_write = after(deletion.at, LAST_WRITE);

@@ -2,23 +2,21 @@
 //! manifest first: finished work is adopted, not done again.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use jiff::SignedDuration;
-use rotoless_contract::manifest::{manifest_key, output_key};
 use rotoless_contract::signature::report_secret;
-use rotoless_contract::worker::{ClaimReply, ClaimRequest, Download, MediaLimits, Refusal, Upload};
+use rotoless_contract::worker::{ClaimReply, ClaimRequest, MediaLimits, Refusal};
 use rotoless_contract::{Attempt, JobId, Run};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::change::Context;
 use super::finished;
+use super::links::{Links, Sources, Targets, seconds};
 use super::{CallError, JUDGEMENTS, Missed};
 use crate::lifecycle::{self, Command, Phase, Refused};
 use crate::policy::Policy;
-use crate::ports::{Clock, Entropy, Jobs, Objects, PresignedPut, PutTerms, StoreError};
-use crate::record::{AttemptRecord, JobRecord, Source};
+use crate::ports::{Clock, Entropy, Jobs, Objects, StoreError};
+use crate::record::{AttemptRecord, JobRecord};
 
 /// Gives out leases.
 pub struct Claims {
@@ -63,13 +61,16 @@ impl Claims {
                 job.stage = None;
                 job.frames = None;
                 job.matting_since = None;
+                job.last_beat = None;
             });
             let Phase::Processing { attempt, .. } = change.job.state.phase else {
                 return Err(CallError::Contention);
             };
             // Links before the commit: an attempt is only spent on a worker that can begin.
             let reply = self.reply(&change.job, request.run, attempt).await?;
-            change.attempt = Some(begun(&change.job, request, attempt, context.now));
+            // Whoever held the lease until it ended: its row ends where the next one begins.
+            change.attempts = super::attempt::ended(&*self.jobs, &before, "lapsed", context.now).await?;
+            change.attempts.push(begun(&change.job, request, attempt, context.now));
             match self.jobs.commit(change).await.map_err(Missed::from) {
                 Ok(()) => return Ok(reply),
                 Err(Missed::Again | Missed::Credits) => {}
@@ -94,7 +95,7 @@ impl Claims {
             return Err(CallError::refused(Refusal::Terminal));
         };
         let mut change = context.change(before, transition, |_| {});
-        change.attempt = super::attempt::ended(&*self.jobs, before, "lapsed", context.now).await?;
+        change.attempts = super::attempt::ended(&*self.jobs, before, "lapsed", context.now).await?;
         match self.jobs.commit(change).await.map_err(Missed::from) {
             Ok(()) => Ok(true),
             Err(Missed::Again | Missed::Credits) => Ok(false),
@@ -103,53 +104,25 @@ impl Claims {
     }
 
     async fn reply(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<ClaimReply, CallError> {
-        let duration_ms = match job.source {
-            Source::Upload { .. } => job.billed_seconds.saturating_mul(1000),
-            // Nobody has measured it yet.
-            Source::External { .. } => self.policy.limits.max_duration_ms,
-        };
-        let deadline = self.policy.attempt_deadline(duration_ms);
-        // The output's link outlives the attempt.
-        let put_life = unsigned(deadline + SignedDuration::from_mins(5));
-        let key = output_key(&job.id, run, attempt, job.spec.output_format.extension());
-        let content_type = Some(job.spec.output_format.content_type().to_owned());
-        let output_terms = PutTerms { content_type, ..PutTerms::default() };
-        let manifest_terms =
-            PutTerms { content_type: Some("application/json".to_owned()), only_if_absent: true, ..PutTerms::default() };
-        let manifest = manifest_key(&job.id, run);
-        let input = self.download(&job.source).await?;
-        let background = match &job.background_source {
-            Some(source) => Some(self.download(source).await?),
-            None => None,
-        };
+        let links = Links { objects: &*self.objects, policy: &self.policy };
+        let Sources { input, background } = links.sources(job).await?;
+        let Targets { output, manifest } = links.targets(job, run, attempt).await?;
         let limits = MediaLimits { max_bytes: input.size_bytes, ..self.policy.limits };
         Ok(ClaimReply {
             job_id: job.id.clone(),
             run,
             attempt,
             lease_seconds: seconds(self.policy.lease),
-            deadline_seconds: seconds(deadline),
+            deadline_seconds: seconds(links.deadline(job)),
+            links_last_seconds: Some(seconds(links.last(job))),
             spec: job.spec.clone(),
             input,
             background,
-            output: upload(key.clone(), self.objects.presign_put(&key, put_life, &output_terms).await?),
-            manifest: upload(manifest.clone(), self.objects.presign_put(&manifest, put_life, &manifest_terms).await?),
+            output,
+            manifest,
             report_secret: report_secret(&self.master, &job.id, attempt),
             limits,
         })
-    }
-
-    /// A link that the worker uses at once.
-    async fn download(&self, source: &Source) -> Result<Download, StoreError> {
-        match source {
-            Source::Upload { key, size_bytes, .. } => {
-                let link = self.objects.presign_get(key, unsigned(self.policy.link_life), None).await?;
-                Ok(Download { url: link.0, size_bytes: *size_bytes, external: false })
-            }
-            Source::External { url } => {
-                Ok(Download { url: url.clone(), size_bytes: self.policy.limits.max_bytes, external: true })
-            }
-        }
     }
 }
 
@@ -173,7 +146,10 @@ pub(super) async fn adopt(
     tracing::info!(job.id = %before.id, attempt = %found.manifest.attempt, "manifest adopted");
     let attempt = found.manifest.attempt;
     let mut change = context.change(before, transition, |job| found.record_on(job));
-    change.attempt = super::attempt::closed(jobs, &before.id, attempt, "completed", context.now).await?;
+    // Finished, or overtaken by what an earlier one had finished.
+    change.attempts = super::attempt::ended(jobs, before, "lapsed", context.now).await?;
+    change.attempts.retain(|row| row.attempt != attempt);
+    change.attempts.extend(super::attempt::closed(jobs, &before.id, attempt, "completed", context.now).await?);
     match jobs.commit(change).await.map_err(Missed::from) {
         Ok(()) => Ok(true),
         Err(Missed::Again | Missed::Credits) => Ok(false),
@@ -203,16 +179,4 @@ fn begun(job: &JobRecord, request: &ClaimRequest, attempt: Attempt, now: jiff::T
         ended_at: None,
         outcome: None,
     }
-}
-
-fn upload(key: String, put: PresignedPut) -> Upload {
-    Upload { key, url: put.url.0, headers: put.headers }
-}
-
-fn unsigned(duration: SignedDuration) -> Duration {
-    Duration::try_from(duration).unwrap_or_default()
-}
-
-fn seconds(duration: SignedDuration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(0)
 }

@@ -70,7 +70,7 @@ impl Delete {
                 cancel.unwrap_or_else(|_| Transition { next: before.state.clone(), money: None, event: None });
             let mut change = context.change(&before, transition, |job| forget(job, context));
             if ends_attempt {
-                change.attempt = super::attempt::ended(&*self.jobs, &before, "cancelled", context.now).await?;
+                change.attempts = super::attempt::ended(&*self.jobs, &before, "cancelled", context.now).await?;
             }
             let deleted = change.job.clone();
             match self.jobs.commit(change).await.map_err(Missed::from) {
@@ -105,10 +105,10 @@ pub(super) async fn remove_media(
     job: &JobRecord,
 ) -> Result<(), StoreError> {
     objects.delete_prefix(&format!("outputs/{}/", job.id)).await?;
-    let since = context.now.saturating_sub(context.policy.upload_retention).unwrap_or(job.created_at);
     let uploads = std::iter::once(&job.source).chain(&job.background_source).filter_map(Source::upload);
     for (upload_id, key) in uploads {
-        if !jobs.is_upload_in_use(&job.client, upload_id, since, &job.id).await? {
+        // Its own need ended with the mark. From here on no other job can begin to need it.
+        if jobs.retire_upload(upload_id).await? {
             objects.delete_prefix(key).await?;
         }
     }

@@ -250,7 +250,9 @@ impl Deliver {
                 CommitError::Stale
                 | CommitError::InsufficientCredits
                 | CommitError::AlreadyInLedger
-                | CommitError::KeyTaken,
+                | CommitError::KeyTaken
+                | CommitError::TooManyOpen
+                | CommitError::UploadGone,
             ) => Ok(false),
         }
     }
@@ -344,7 +346,9 @@ impl Deliver {
                     CommitError::Stale
                     | CommitError::InsufficientCredits
                     | CommitError::AlreadyInLedger
-                    | CommitError::KeyTaken,
+                    | CommitError::KeyTaken
+                    | CommitError::TooManyOpen
+                    | CommitError::UploadGone,
                 ) => {}
             }
             // The job changed, or the event did: then another tick, that took this one for lost, has recorded it.

@@ -4,6 +4,7 @@ use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest, manifest_key, ru
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::{MilliCredits, Run};
 
+use super::measured;
 use crate::policy::{billed_seconds, cost};
 use crate::ports::{Objects, StoreError};
 use crate::record::{JobRecord, StoredOutput};
@@ -53,6 +54,7 @@ fn belongs(manifest: &Manifest, job: &JobRecord, run: Run) -> bool {
         && manifest.run == run
         && manifest.attempt.get() <= job.state.attempts
         && manifest.output.format == job.spec.output_format
+        && measured::is_plausible(manifest)
         && name.is_some_and(|name| !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'))
 }
 

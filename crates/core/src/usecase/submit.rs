@@ -13,8 +13,8 @@ use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::{ClientId, JobId};
 use secrecy::SecretString;
 
+use super::JUDGEMENTS;
 use super::change::{Context, next_due};
-use super::{JUDGEMENTS, Missed};
 use crate::header::{Header, HeaderError};
 use crate::lifecycle::{self, Command, JobState, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
@@ -85,6 +85,9 @@ pub enum SubmitError {
     /// The balance does not cover the hold.
     #[error("not enough credits")]
     InsufficientCredits,
+    /// The client has as many jobs under way as it may have.
+    #[error("too many jobs under way")]
+    TooManyJobs,
     /// The job runs, or has run, with other options.
     #[error("the job has started with other options")]
     AlreadyStarted,
@@ -157,11 +160,7 @@ impl Submit {
         let job = change.job.clone();
         match self.jobs.commit(change).await {
             Ok(()) => Ok(job),
-            Err(CommitError::InsufficientCredits) => Err(SubmitError::InsufficientCredits),
-            Err(CommitError::KeyTaken | CommitError::Stale | CommitError::AlreadyInLedger) => {
-                Err(SubmitError::Contention)
-            }
-            Err(CommitError::Store(err)) => Err(err.into()),
+            Err(err) => Err(refused_start(err).unwrap_or(SubmitError::Contention)),
         }
     }
 
@@ -192,17 +191,21 @@ impl Submit {
             };
             let background = self.background_media(client, &request, &order.spec).await?;
             let context = self.context();
-            let change = context.change(&before, transition, |job| {
+            let mut change = context.change(&before, transition, |job| {
                 adopt_order(job, request, order);
                 job.background_source = background;
                 self.begin_run(job, context.now);
             });
+            change.max_open = Some(self.policy.max_open_jobs);
             let job = change.job.clone();
-            match self.jobs.commit(change).await.map_err(Missed::from) {
+            match self.jobs.commit(change).await {
                 Ok(()) => return Ok(self.enqueue(job).await),
-                Err(Missed::Again) => {}
-                Err(Missed::Credits) => return Err(SubmitError::InsufficientCredits),
-                Err(Missed::Store(err)) => return Err(err.into()),
+                Err(err) => {
+                    if let Some(refused) = refused_start(err) {
+                        return Err(refused);
+                    }
+                    // Judged anew.
+                }
             }
         }
         Err(SubmitError::Contention)
@@ -345,8 +348,10 @@ impl Submit {
             output: None,
             quality: None,
             events: BTreeMap::new(),
+            last_beat: None,
             last_report: None,
             due_at: None,
+            postponed: None,
             trail: Vec::new(),
             deletion: None,
         };
@@ -361,7 +366,8 @@ impl Submit {
         } else {
             let start = Command::Start { cost: cost(draft.rate, draft.billed_seconds) };
             let transition = lifecycle::apply(&draft.state, start).map_err(|_| SubmitError::AlreadyStarted)?;
-            context.change(draft, transition, |job| self.begin_run(job, context.now))
+            let change = context.change(draft, transition, |job| self.begin_run(job, context.now));
+            Change { max_open: Some(self.policy.max_open_jobs), ..change }
         };
         change.idempotency = promise.map(|promise| IdempotencyRecord {
             scope: scope(&draft.client, promise),
@@ -385,6 +391,7 @@ impl Submit {
         job.stage = None;
         job.frames = None;
         job.matting_since = None;
+        job.last_beat = None;
         job.output = None;
         job.quality = None;
         job.last_report = None;
@@ -411,6 +418,22 @@ fn adopt_order(job: &mut JobRecord, request: JobRequest, order: Order) {
     job.webhook_url = order.webhook_url;
     job.metadata = order.metadata;
     job.warnings = order.warnings;
+}
+
+/// What a commit that did not happen means to whoever starts a job; `None` where another judgement may help.
+fn refused_start(err: CommitError) -> Option<SubmitError> {
+    match err {
+        CommitError::Stale | CommitError::AlreadyInLedger | CommitError::KeyTaken => None,
+        CommitError::InsufficientCredits => Some(SubmitError::InsufficientCredits),
+        CommitError::TooManyOpen => Some(SubmitError::TooManyJobs),
+        CommitError::UploadGone => Some(upload_gone().into()),
+        CommitError::Store(err) => Some(err.into()),
+    }
+}
+
+/// It was there when it was looked at, and is being removed.
+fn upload_gone() -> InvalidRequest {
+    InvalidRequest::field("video_url", "video_url names no upload").with_reason("upload_not_found")
 }
 
 fn scope(client: &ClientId, promise: &IdempotencyKey) -> String {

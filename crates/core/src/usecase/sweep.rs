@@ -1,9 +1,10 @@
 //! The sweep: looks at every job whose time has come and repairs what a crash left. Level-triggered: it asks what
 //! is, not what happened; running it twice, or half, or late, does no harm.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rotoless_contract::JobId;
 
 use super::change::Context;
@@ -13,10 +14,18 @@ use super::{Missed, attempt, claim};
 use crate::lifecycle::{self, Command, Phase};
 use crate::policy::Policy;
 use crate::ports::{Clock, Entropy, Jobs, Objects, StoreError, Waker, WorkQueue};
-use crate::record::JobRecord;
+use crate::record::{JobRecord, Postponed};
 
-/// Jobs looked at in one tick.
+/// Jobs asked for at a time.
 const BATCH: u32 = 100;
+/// Jobs looked at in one tick.
+const MOST: usize = 1000;
+/// No further job is looked at after this long: the next tick is near, and a function's time ends.
+const TICK: SignedDuration = SignedDuration::from_secs(40);
+/// A job that could not be repaired lets the others go first for so long, then twice as long, …
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(15);
+/// … and at most this long, so that what was down is repaired soon after it is up.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_mins(5);
 
 /// Repairs jobs.
 pub struct Sweep {
@@ -56,36 +65,84 @@ pub struct Swept {
 }
 
 impl Sweep {
-    /// One tick. A job that cannot be repaired does not keep the others waiting.
+    /// One tick. Jobs that cannot be repaired, however many, do not keep the others waiting: those that can be written
+    /// are postponed, and those that cannot are passed over.
     ///
     /// # Errors
     /// [`StoreError`] when the due jobs cannot be listed.
     pub async fn tick(&self) -> Result<Swept, StoreError> {
         let mut swept = Swept::default();
-        for id in self.jobs.due(self.clock.now(), BATCH).await? {
-            swept.seen += 1;
-            if let Err(err) = self.repair(&id, &mut swept).await {
-                swept.failed += 1;
-                tracing::error!(job.id = %id, error = %err, "sweep could not repair the job");
+        let mut seen: BTreeSet<JobId> = BTreeSet::new();
+        let end = self.clock.now().saturating_add(TICK).unwrap_or(Timestamp::MAX);
+        loop {
+            // The first ones of a later look may be those of an earlier one: asked for again, and passed over.
+            let limit = BATCH.saturating_add(u32::try_from(seen.len()).unwrap_or(u32::MAX));
+            let due = self.jobs.due(self.clock.now(), limit).await?;
+            let more = due.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+            let before = seen.len();
+            for id in due {
+                if seen.len() >= MOST || self.clock.now() >= end {
+                    return Ok(swept);
+                }
+                if seen.insert(id.clone()) {
+                    self.look(&id, &mut swept).await;
+                }
+            }
+            if !more || seen.len() == before {
+                return Ok(swept);
             }
         }
-        Ok(swept)
     }
 
-    async fn repair(&self, id: &JobId, swept: &mut Swept) -> Result<(), StoreError> {
-        let Some(job) = self.jobs.job(id).await? else { return Ok(()) };
+    async fn look(&self, id: &JobId, swept: &mut Swept) {
+        swept.seen += 1;
+        let job = match self.jobs.job(id).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return,
+            Err(err) => {
+                swept.failed += 1;
+                tracing::error!(job.id = %id, error = %err, "sweep could not read the job");
+                return;
+            }
+        };
+        if let Err(err) = self.repair(&job, swept).await {
+            swept.failed += 1;
+            tracing::error!(job.id = %id, error = %err, "sweep could not repair the job");
+            self.postpone(&job).await;
+        }
+    }
+
+    /// Lets others go first. A job that changed while it was repaired is due as it says itself.
+    async fn postpone(&self, job: &JobRecord) {
+        let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
+        let failures = job.postponed.map_or(0, |postponed| postponed.failures);
+        let wait = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT);
+        let after = |from: Timestamp, wait| from.saturating_add(wait).unwrap_or(Timestamp::MAX);
+        let until = after(context.now, wait);
+        // Nobody waits beyond the greatest age that is not beyond it yet.
+        let end = after(job.queued_at.unwrap_or(job.created_at), self.policy.max_job_age);
+        let until = if context.now < end { until.min(end) } else { until };
+        let change =
+            context.edit(job, |job| job.postponed = Some(Postponed { until, failures: failures.saturating_add(1) }));
+        if let Err(err) = self.commit(change).await {
+            tracing::warn!(job.id = %job.id, error = %err, "sweep could not postpone the job");
+        }
+    }
+
+    async fn repair(&self, job: &JobRecord, swept: &mut Swept) -> Result<(), StoreError> {
+        let id = &job.id;
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         // The index lags behind: what the row says counts.
         if job.due_at.is_none_or(|due| due > context.now) {
             return Ok(());
         }
         if job.deletion.is_some() {
-            remove_media(&*self.jobs, &*self.objects, &context, &job).await?;
+            remove_media(&*self.jobs, &*self.objects, &context, job).await?;
             swept.erased += 1;
             return Ok(());
         }
-        let too_old = self.too_old(&job, context.now);
-        match self.adopt(&context, &job).await {
+        let too_old = self.too_old(job, context.now);
+        match self.adopt(&context, job).await {
             Ok(true) => {
                 swept.adopted += 1;
                 return Ok(());
@@ -96,14 +153,14 @@ impl Sweep {
             Err(err) => return Err(err),
         }
         if too_old {
-            swept.expired += u32::from(self.end(&context, &job, Command::Expire, "expired", attempt::idle).await?);
+            swept.expired += u32::from(self.end(&context, job, Command::Expire, "expired", attempt::idle).await?);
             return Ok(());
         }
         match job.state.phase {
-            Phase::Pending => swept.resent += u32::from(self.resend(&context, &job).await?),
+            Phase::Pending => swept.resent += u32::from(self.resend(&context, job).await?),
             Phase::Processing { .. } => {
                 let lapse = Command::Lapse { now: context.now };
-                if self.end(&context, &job, lapse, "lapsed", unsent).await? {
+                if self.end(&context, job, lapse, "lapsed", unsent).await? {
                     swept.lapsed += 1;
                     if let Some(job) = self.jobs.job(id).await? {
                         swept.resent += u32::from(self.resend(&context, &job).await?);
@@ -139,7 +196,7 @@ impl Sweep {
     ) -> Result<bool, StoreError> {
         let Ok(transition) = lifecycle::apply(&job.state, command) else { return Ok(false) };
         let mut change = context.change(job, transition, edit);
-        change.attempt = attempt::ended(&*self.jobs, job, outcome, context.now).await?;
+        change.attempts = attempt::ended(&*self.jobs, job, outcome, context.now).await?;
         self.commit(change).await
     }
 

@@ -1,5 +1,6 @@
 //! Claim: one attempt at a time, numbered; finished work is adopted, not done again.
 
+use rotoless_contract::api::JobRequest;
 use rotoless_contract::manifest::Manifest;
 use rotoless_contract::worker::{FailureReason, Refusal, ReportRequest};
 use rotoless_contract::{JobStatus, Run};
@@ -192,4 +193,85 @@ async fn a_claim_whose_answer_was_lost_costs_one_lease_and_nothing_else() {
     assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
     world.pass_lease();
     assert_eq!(world.claimed(&id).await.attempt.get(), 2);
+}
+
+/// G-12: each attempt's row ends where the next one begins, by whichever way.
+#[tokio::test]
+async fn an_attempt_that_is_overtaken_has_an_end() {
+    let world = World::new();
+    let id = world.created().await;
+    world.claimed(&id).await;
+    world.pass_lease();
+    world.claimed(&id).await;
+    let (first, second) = (world.attempt(&id, 1), world.attempt(&id, 2));
+    assert_eq!((first.outcome.as_deref(), first.ended_at), (Some("lapsed"), Some(second.claimed_at)));
+    assert_eq!((second.outcome, second.ended_at), (None, None));
+}
+
+/// G-12: the one at work when an earlier one's output is adopted ends as well.
+#[tokio::test]
+async fn an_attempt_that_is_overtaken_by_an_earlier_ones_output_has_an_end() {
+    for by_claim in [true, false] {
+        let world = World::new();
+        let id = world.created().await;
+        let first = world.claimed(&id).await;
+        world.pass_lease();
+        world.claimed(&id).await;
+        world.finish_work(&first);
+        world.pass_lease();
+        if by_claim {
+            assert_eq!(refusal(world.try_claim(&id).await), Refusal::Terminal);
+        } else {
+            assert_eq!(world.sweep().await.adopted, 1);
+        }
+        let outcomes = [1, 2].map(|n| world.attempt(&id, n).outcome);
+        assert_eq!(outcomes, [Some("completed".to_owned()), Some("lapsed".to_owned())], "by claim: {by_claim}");
+    }
+}
+
+/// G-09, G-10, TW-20: a job that failed is started with another model, and the worker of its old run is alive still: it
+/// writes on, says everything it can say, and nothing of it touches the new run, before its claim, during its work, or
+/// after its end.
+#[tokio::test]
+async fn a_worker_of_an_old_run_that_writes_on_changes_nothing_of_the_new_one() {
+    let world = World::new();
+    let id = world.created().await;
+    let mut zombie = world.claimed(&id).await;
+    for _ in 0..2 {
+        world.pass_lease();
+        zombie = world.claimed(&id).await;
+    }
+    world.pass_lease();
+    world.sweep().await;
+    assert_eq!(world.job(&id).state.status(), JobStatus::Failed);
+    let overrides = JobRequest { model: Some("human".to_owned()), ..JobRequest::default() };
+    world.submit().start(&world.client, &id, &overrides).await.unwrap();
+    let held = world.balance().held;
+    assert_eq!(world.job(&id).state.attempts_in_run, 0);
+
+    let untouched = async |when: &str| {
+        let before = world.job(&id);
+        let late = world.finish_work_of(&zombie, 1000);
+        let beat = world.heartbeat(&zombie, 90, 90).await;
+        let failed = ReportRequest::Failed { reason: FailureReason::InvalidMedia, detail: String::new() };
+        for refused in [
+            refusal(beat),
+            refusal(world.probed(&zombie, 1000).await),
+            refusal(world.report_completed(&zombie, &late).await),
+            refusal(world.report(&zombie, &failed).await),
+        ] {
+            assert_eq!(refused, Refusal::StaleAttempt, "{when}");
+        }
+        assert_eq!(world.job(&id).version, before.version, "{when}");
+    };
+    untouched("before the claim").await;
+    let new = world.claimed(&id).await;
+    assert_eq!((new.run.get(), new.attempt.get(), new.spec.model.as_str()), (2, 4, "human"));
+    assert!(new.output.key != zombie.output.key && new.manifest.key != zombie.manifest.key);
+    untouched("during the work").await;
+    let digest = world.finish_work(&new);
+    let _ = world.report_completed(&new, &digest).await.unwrap();
+    untouched("after the end").await;
+    let job = world.job(&id);
+    assert_eq!((job.output.unwrap().key, world.balance().used), (new.output.key, held));
 }

@@ -1,7 +1,7 @@
 //! Deletion: marked first, so that a crash at any call leaves a job that the sweep finishes.
 
 use rotoless_core::lifecycle::Phase;
-use rotoless_core::usecase::{Delete, DeleteError};
+use rotoless_core::usecase::{Delete, DeleteError, SubmitError};
 
 use super::store::{Call, When};
 use super::world::World;
@@ -87,6 +87,41 @@ async fn a_store_that_is_away_delays_the_removal_and_loses_nothing() {
     world.deleter().delete(&world.client, &id).await.unwrap();
     assert_eq!(world.sweep().await.failed, 1);
     world.all_up();
-    world.pass(1);
+    world.pass(15);
     assert_eq!((world.sweep().await.erased, world.objects()), (1, 0));
+}
+
+/// G-41: an upload goes with the last job that needs it. No index is asked, so that none can be behind.
+#[tokio::test]
+async fn an_upload_goes_with_the_last_job_that_needs_it() {
+    let world = World::new();
+    let (first, second) = (world.created().await, world.created().await);
+    world.deleter().delete(&world.client, &first).await.unwrap();
+    assert_eq!(world.objects(), 1, "the second needs it");
+    world.deleter().delete(&world.client, &second).await.unwrap();
+    assert_eq!(world.objects(), 0);
+    let late = world.submit().create(&world.client, &world.request(), None, None).await.unwrap_err();
+    assert!(matches!(&late, SubmitError::Invalid(invalid) if invalid.reason == Some("upload_not_found")), "{late:?}");
+}
+
+/// G-41, G-08: a job is accepted, and then its upload is there; or the upload goes, and then no job is accepted.
+#[tokio::test]
+async fn a_create_and_a_deletion_at_the_same_instant_leave_no_job_without_its_upload() {
+    // The deletion is quicker: between the look at the upload and the commit.
+    let world = World::new();
+    let first = world.created().await;
+    let (quicker, id) = (world.clone(), first.clone());
+    world.store.intrude(async move { quicker.deleter().delete(&quicker.client, &id).await.unwrap() });
+    let late = world.submit().create(&world.client, &world.request(), None, None).await.unwrap_err();
+    assert!(matches!(late, SubmitError::Invalid(_)), "{late:?}");
+    assert_eq!((world.jobs(), world.balance().held.0, world.objects()), (1, 0, 0));
+    // The create is quicker: just before the mark.
+    let world = World::new();
+    let first = world.created().await;
+    let quicker = world.clone();
+    world.store.intrude(async move {
+        quicker.created().await;
+    });
+    world.deleter().delete(&world.client, &first).await.unwrap();
+    assert_eq!((world.jobs(), world.objects()), (2, 1));
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::wildcard_enum_match_arm)]
 
 mod background;
+mod chaos;
 mod claim;
 mod delete;
 mod deliver;
@@ -10,7 +11,10 @@ mod endpoints;
 mod every_call;
 mod external;
 mod faults;
+mod heartbeat;
 mod lagging;
+mod liar;
+mod limits;
 mod receiver;
 mod report;
 mod rotation;

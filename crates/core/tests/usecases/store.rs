@@ -35,7 +35,7 @@ pub(crate) enum Call {
     Probe,
     Balance,
     List,
-    UploadInUse,
+    RetireUpload,
     DeletePrefix,
     DeliveriesOf,
     Signing,
@@ -66,6 +66,10 @@ pub(crate) struct Tables {
     pub signings: BTreeMap<ClientId, Signing>,
     pub ledger: BTreeMap<(ClientId, String), Movement>,
     pub objects: BTreeMap<String, Bytes>,
+    /// Jobs that have not ended, by the upload that they need.
+    pub open_uploads: BTreeMap<UploadId, i64>,
+    pub open_holds: BTreeMap<ClientId, i64>,
+    pub gone_uploads: BTreeSet<UploadId>,
     pub messages: Vec<QueueMessage>,
     pub wakes: u32,
     /// Every call so far, in order.
@@ -74,6 +78,8 @@ pub(crate) struct Tables {
     pub faults: BTreeMap<usize, When>,
     /// What the indexes of due jobs and due events show, where they lag behind.
     pub stale: Option<Indexed>,
+    /// Jobs whose rows, and objects whose bytes, cannot be read.
+    pub poisoned: BTreeSet<String>,
     /// Calls of these kinds fail before they do anything.
     pub down: BTreeSet<Call>,
     /// What the header of an upload says.
@@ -140,14 +146,31 @@ impl Tables {
                 return Err(CommitError::KeyTaken);
             }
         }
+        if change.uploads.iter().any(|usage| usage.begins && self.gone_uploads.contains(&usage.upload)) {
+            return Err(CommitError::UploadGone);
+        }
+        let opens = matches!(change.money, Some((_, Movement::Hold(_))));
+        let open = self.open_holds.get(&job.client).copied().unwrap_or_default();
+        let full = change.max_open.is_some_and(|most| open >= i64::from(most));
+        if opens && full {
+            return Err(CommitError::TooManyOpen);
+        }
         if let Some((cause, movement)) = &change.money {
             self.move_credits(&job.client, cause, *movement)?;
+            *self.open_holds.entry(job.client.clone()).or_default() += match movement {
+                Movement::Hold(_) => 1,
+                Movement::Capture { .. } | Movement::Release(_) => -1,
+                Movement::Grant(_) | Movement::Adjust { .. } => 0,
+            };
         }
         // Nothing refuses from here on.
         if let Some(promise) = change.idempotency {
             self.promises.insert(promise.scope.clone(), promise);
         }
-        if let Some(attempt) = change.attempt {
+        for usage in change.uploads {
+            *self.open_uploads.entry(usage.upload).or_default() += if usage.begins { 1 } else { -1 };
+        }
+        for attempt in change.attempts {
             self.attempts.insert((job.id.clone(), attempt.attempt), attempt);
         }
         if let Some(delivery) = change.delivery {
@@ -179,7 +202,10 @@ impl Tables {
 #[async_trait]
 impl Jobs for Store {
     async fn job(&self, id: &JobId) -> Result<Option<JobRecord>, StoreError> {
-        self.call(Call::Job, |tables| Ok(tables.jobs.get(id).cloned()))
+        self.call(Call::Job, |tables| match tables.poisoned.contains(id.as_str()) {
+            true => Err(StoreError::Corrupt { what: "job", source: "poisoned".into() }),
+            false => Ok(tables.jobs.get(id).cloned()),
+        })
     }
 
     async fn commit(&self, change: Change) -> Result<(), CommitError> {
@@ -205,21 +231,13 @@ impl Jobs for Store {
         unreachable!("no use case looks at the line")
     }
 
-    async fn is_upload_in_use(
-        &self,
-        client: &ClientId,
-        upload: &UploadId,
-        since: Timestamp,
-        except: &JobId,
-    ) -> Result<bool, StoreError> {
-        self.call(Call::UploadInUse, |tables| {
-            Ok(tables.jobs.values().any(|job| {
-                job.is_shown_to(client)
-                    && job.source.upload().is_some_and(|(id, _)| id == upload)
-                    && job.created_at > since
-                    && job.id != *except
-                    && !job.state.status().is_terminal()
-            }))
+    async fn retire_upload(&self, upload: &UploadId) -> Result<bool, StoreError> {
+        self.call(Call::RetireUpload, |tables| {
+            let needed = tables.open_uploads.get(upload).is_some_and(|open| *open > 0);
+            if !needed {
+                tables.gone_uploads.insert(upload.clone());
+            }
+            Ok(!needed)
         })
     }
 
@@ -323,6 +341,9 @@ impl Objects for Store {
 
     async fn read(&self, key: &str, start: u64, len: u64) -> Result<Option<Bytes>, StoreError> {
         self.call(Call::Read, |tables| {
+            if tables.poisoned.contains(key) {
+                return Err(lost(When::Before));
+            }
             let part = |bytes: &Bytes| {
                 let start = (start as usize).min(bytes.len());
                 bytes.slice(start..(start + len as usize).min(bytes.len()))

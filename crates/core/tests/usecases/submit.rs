@@ -80,6 +80,7 @@ async fn a_job_whose_message_could_not_be_sent_is_accepted_and_queued_by_the_swe
     world.pass(30);
     assert_eq!(world.sweep().await.failed, 1, "the queue is still down");
     world.all_up();
+    world.pass(30);
     assert_eq!(world.sweep().await.resent, 1);
     assert_eq!(world.messages(), 1);
     // Now that it has a message, it is left alone.

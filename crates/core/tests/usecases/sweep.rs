@@ -1,9 +1,10 @@
 //! The sweep: what a crash left is repaired from what is stored, however often and however late it looks.
 
-use rotoless_contract::JobStatus;
 use rotoless_contract::api::JobRequest;
 use rotoless_contract::worker::{FailureReason, ReportRequest};
+use rotoless_contract::{JobStatus, MilliCredits};
 use rotoless_core::lifecycle::Phase;
+use rotoless_core::ports::{Accounts as _, Clock};
 use rotoless_core::usecase::Swept;
 
 use super::store::{Call, When};
@@ -232,4 +233,79 @@ async fn a_job_that_cannot_be_repaired_does_not_keep_the_others_waiting() {
     let swept = world.sweep().await;
     assert_eq!((swept.seen, swept.failed, swept.lapsed), (2, 1, 1));
     assert_eq!(world.sweep().await.lapsed, 1);
+}
+
+/// More jobs than a sweep asks for at a time, which cannot be repaired, and behind them one that can.
+async fn poisoned(rows: bool) -> (World, Vec<rotoless_contract::JobId>, rotoless_contract::JobId) {
+    let world = World::new();
+    let granted = MilliCredits(1_000_000);
+    world.store.grant(&world.client, "more", granted, None, Clock::now(&*world.clock)).await.unwrap();
+    let mut bad = Vec::new();
+    for _ in 0..250 {
+        let id = world.submit().create(&world.client, &cheap(&world), None, None).await.unwrap().job.id;
+        let claim = world.claimed(&id).await;
+        let poison = if rows { id.to_string() } else { claim.manifest.key };
+        world.store.tables().poisoned.insert(poison);
+        bad.push(id);
+    }
+    world.pass(1);
+    let good = world.created().await;
+    world.claimed(&good).await;
+    world.pass_lease();
+    (world, bad, good)
+}
+
+/// One second.
+fn cheap(world: &World) -> JobRequest {
+    world.store.tables().header_ms = Some(100);
+    world.request()
+}
+
+/// G-05, G-17, TO-3: those that cannot even be written are passed over, at every tick.
+#[tokio::test]
+async fn jobs_that_cannot_be_read_however_many_do_not_keep_the_others_waiting() {
+    let (world, _, good) = poisoned(true).await;
+    let swept = world.sweep().await;
+    assert_eq!((swept.seen, swept.failed, swept.lapsed), (251, 250, 1));
+    assert_eq!(world.job(&good).state.status(), JobStatus::Pending);
+    world.claimed(&good).await;
+    world.pass_lease();
+    assert_eq!(world.sweep().await.lapsed, 1);
+}
+
+/// G-05, G-17: the others let those go first that may be better off, for longer and longer, and are repaired within
+/// minutes once they can be.
+#[tokio::test]
+async fn jobs_that_cannot_be_repaired_let_others_go_first_and_are_repaired_when_they_can_be() {
+    let (world, bad, good) = poisoned(false).await;
+    let swept = world.sweep().await;
+    assert_eq!((swept.seen, swept.failed, swept.lapsed), (251, 250, 1));
+    assert_eq!(world.job(&good).state.status(), JobStatus::Pending);
+    assert_eq!(world.sweep().await.seen, 0, "nothing is due again at once");
+    let mut looked_at = 0;
+    for _minute in 0..60 {
+        world.pass(60);
+        looked_at += world.sweep().await.failed;
+    }
+    assert!((250 * 10..250 * 20).contains(&looked_at), "ever more rarely: {looked_at}");
+    world.store.tables().poisoned.clear();
+    world.pass(300);
+    assert_eq!(world.sweep().await.lapsed, 250);
+    assert!(bad.iter().all(|id| world.job(id).postponed.is_none()));
+}
+
+/// G-05: nor does that keep a hold open for longer than a day.
+#[tokio::test]
+async fn a_job_that_is_postponed_expires_when_its_time_is_over() {
+    let world = World::new();
+    let id = world.created().await;
+    world.claimed(&id).await;
+    world.down(Call::Read);
+    for _minute in 1..24 * 60 {
+        world.pass(60);
+        assert_eq!(world.sweep().await.expired, 0);
+    }
+    world.pass(60);
+    assert_eq!(world.sweep().await.expired, 1);
+    assert_eq!((world.job(&id).state.status(), world.balance().held.0), (JobStatus::Failed, 0));
 }

@@ -202,9 +202,13 @@ async fn give(
         Err(CommitError::AlreadyInLedger) => Ok(()),
         Err(CommitError::Store(err)) => Err(err.into()),
         // A grant judges no job, promises nothing and takes no credits.
-        Err(CommitError::Stale | CommitError::KeyTaken | CommitError::InsufficientCredits) => {
-            Err(ApiError::unavailable())
-        }
+        Err(
+            CommitError::Stale
+            | CommitError::KeyTaken
+            | CommitError::InsufficientCredits
+            | CommitError::TooManyOpen
+            | CommitError::UploadGone,
+        ) => Err(ApiError::unavailable()),
     }
 }
 

@@ -92,7 +92,9 @@ async fn change(
                 CommitError::Stale
                 | CommitError::InsufficientCredits
                 | CommitError::AlreadyInLedger
-                | CommitError::KeyTaken,
+                | CommitError::KeyTaken
+                | CommitError::TooManyOpen
+                | CommitError::UploadGone,
             ) => return Err(ApiError::unavailable()),
         }
     }

@@ -119,7 +119,7 @@ impl Jobs for Faulty {
     async fn line(&self, _: u32) -> Result<Vec<JobId>, StoreError> {
         self.fails().await
     }
-    async fn is_upload_in_use(&self, _: &ClientId, _: &UploadId, _: Timestamp, _: &JobId) -> Result<bool, StoreError> {
+    async fn retire_upload(&self, _: &UploadId) -> Result<bool, StoreError> {
         self.fails().await
     }
     async fn due(&self, _: Timestamp, _: u32) -> Result<Vec<JobId>, StoreError> {
@@ -147,14 +147,8 @@ impl Jobs for AlwaysTaken {
     async fn line(&self, limit: u32) -> Result<Vec<JobId>, StoreError> {
         self.0.line(limit).await
     }
-    async fn is_upload_in_use(
-        &self,
-        client: &ClientId,
-        upload: &UploadId,
-        since: Timestamp,
-        except: &JobId,
-    ) -> Result<bool, StoreError> {
-        self.0.is_upload_in_use(client, upload, since, except).await
+    async fn retire_upload(&self, upload: &UploadId) -> Result<bool, StoreError> {
+        self.0.retire_upload(upload).await
     }
     async fn due(&self, now: Timestamp, limit: u32) -> Result<Vec<JobId>, StoreError> {
         self.0.due(now, limit).await

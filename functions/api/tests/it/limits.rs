@@ -102,3 +102,31 @@ async fn opened_to_all_the_old_names_share_one_client_and_nothing_else_is_open()
     world.post("/api/process").json(&body).send().await;
     world.post("/api/process").json(&body).send().await.is(429, "rate_limited");
 }
+
+/// G-36: not the rate but the number of jobs: told apart by `reason`, with a time after which to try again.
+#[tokio::test]
+async fn one_job_too_many_under_way_is_a_429_that_says_so_and_holds_nothing() {
+    let world = World::with(|host, _| host.policy = Arc::new(Policy { max_open_jobs: 1, ..Policy::default() })).await;
+    let key = world.client("acme", 1000).await;
+    let other = world.client("other", 1000).await;
+    let create = async |key: &str| {
+        let video_url = world.upload(key).await;
+        world.post("/v1/jobs").key(key).json(&json!({"video_url": video_url, "model": "light"})).send().await
+    };
+    let first = create(&key).await;
+    assert_eq!(first.status, 200, "{:?}", first.json);
+    let held = world.get("/v1/credits").key(&key).send().await.json;
+    let refused = create(&key).await;
+    refused.is(429, "rate_limited");
+    assert_eq!(
+        (&refused.json["error"]["reason"], &refused.json["error"]["retryable"]),
+        (&json!("too_many_jobs"), &json!(true))
+    );
+    assert_eq!(header(&refused, "retry-after"), 30);
+    assert!(header(&refused, "x-ratelimit-remaining") > 0, "the bucket is not empty");
+    assert_eq!(world.get("/v1/credits").key(&key).send().await.json, held);
+    assert_eq!(create(&other).await.status, 200, "each client has his own");
+    let id = first.json["id"].as_str().unwrap();
+    assert_eq!(world.post(&format!("/v1/jobs/{id}/cancel")).key(&key).send().await.status, 200);
+    assert_eq!(create(&key).await.status, 200);
+}

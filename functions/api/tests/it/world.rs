@@ -210,7 +210,7 @@ impl World {
 
     /// A sign of life of an attempt: whether it is told to stop.
     pub(crate) async fn beat(&self, id: &JobId, attempt: Attempt) -> bool {
-        let beat = HeartbeatRequest { stage: Stage::Matte, frames_done: 1, frames_total: 75 };
+        let beat = HeartbeatRequest::at(Stage::Matte, 1, 75);
         self.attempts.heartbeat(id, attempt, &beat).await.unwrap().cancel
     }
 

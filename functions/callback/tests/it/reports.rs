@@ -56,7 +56,7 @@ async fn a_report_after_the_end_is_answered_as_before_or_refused_and_has_no_effe
     assert_eq!(world.send(&world.attempt_call(&claim, "report", &completed)).await, first);
     let failed = ReportRequest::Failed { reason: FailureReason::InvalidMedia, detail: String::new() };
     assert_eq!(world.send(&world.attempt_call(&claim, "report", &failed)).await.refusal(), (409, "contradiction"));
-    let beat = HeartbeatRequest { stage: Stage::Matte, frames_done: 1, frames_total: 10 };
+    let beat = HeartbeatRequest::at(Stage::Matte, 1, 10);
     let reply = world.send(&world.attempt_call(&claim, "heartbeat", &beat)).await;
     assert_eq!((reply.status.as_u16(), &reply.body["cancel"]), (200, &serde_json::json!(true)));
     // The message that was not deleted comes again.

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::world::{Call, FLEET, World};
 
-const BEAT: HeartbeatRequest = HeartbeatRequest { stage: Stage::Matte, frames_done: 1, frames_total: 10 };
+const BEAT: HeartbeatRequest = HeartbeatRequest::at(Stage::Matte, 1, 10);
 
 /// G-18, TR-4: each bit of body, timestamp and signature, and the path of everybody else.
 #[tokio::test]

@@ -92,7 +92,10 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new<B: Serialize>(secret: &str, path: String, body: &B, at: Timestamp) -> Self {
-        let body = serde_json::to_vec(body).unwrap();
+        Self::of_bytes(secret, path, serde_json::to_vec(body).unwrap(), at)
+    }
+
+    pub(crate) fn of_bytes(secret: &str, path: String, body: Vec<u8>, at: Timestamp) -> Self {
         let signature = sign_call(&SecretString::from(secret), "POST", &path, at.as_second(), &body);
         Self { path, timestamp: at.as_second().to_string(), signature, body }
     }
