@@ -10,11 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rotoless_contract::Background;
-use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest};
+use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest, MatteInfo};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{
     ClaimReply, Download, FailureReason, MAX_IMAGE_BYTES, MediaLimits, ProbedReply, ProbedRequest, Refusal, Stage,
-    attempt_path,
+    Upload, attempt_path,
 };
 use rotoless_matting::Finished;
 use tokio::sync::oneshot;
@@ -23,9 +23,12 @@ use crate::control::{CallError, Control};
 use crate::detail::shown;
 use crate::links::{Link, Links, Set};
 use crate::live::{Live, StopCause};
-use crate::matting::{Fault, Matting, Measured, Order};
+use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
 use crate::timing::Timing;
 use crate::transfer::{Commit, Transfer, TransferError, Verified};
+
+/// Name of the source in the attempt's directory.
+const SOURCE: &str = "source";
 
 /// Version of the manifest that is written.
 const MANIFEST_VERSION: u32 = 1;
@@ -95,7 +98,7 @@ impl Attempt<'_> {
     /// Does all of it.
     pub(crate) async fn work(&self) -> Result<Committed, Ended> {
         let input = Link::new(self.links, self.live, |links| links.input.clone());
-        let source = self.download(input, "source", self.claim.limits.max_bytes).await?;
+        let source = self.download(input, SOURCE, self.claim.limits.max_bytes).await?;
         let background = match &self.claim.background {
             Some(first) => {
                 let media = |links: &Set| links.background.clone().unwrap_or_else(|| first.clone());
@@ -104,12 +107,23 @@ impl Attempt<'_> {
             }
             None => None,
         };
+        let matte = self.matte_file().await?;
         let measured = self.probe(source).await?;
         let hold = self.adjust_hold(measured.as_ref()).await?;
         let output = self.dir.join("output");
-        let finished = self.matte(measured, background, &output, hold.paid_seconds).await?;
+        let finished = self.matte(measured, background, matte.clone(), &output, hold.paid_seconds).await?;
+        self.live.enter(Stage::Upload);
+        let kept = match matte {
+            MatteFile::Keep(file) => self.keep(&file).await?,
+            MatteFile::Forget | MatteFile::Reuse { .. } => None,
+        };
         self.upload(&output, &finished).await?;
-        self.commit(finished).await
+        self.commit(finished, kept).await
+    }
+
+    /// The source, once it was fetched.
+    pub(crate) fn source(&self) -> PathBuf {
+        self.dir.join(SOURCE)
     }
 
     /// The limits of the claim are those of its source.
@@ -122,7 +136,12 @@ impl Attempt<'_> {
     }
 
     /// Fetches an object into the attempt's directory.
-    async fn download(&self, link: Link<'_, Download>, name: &str, max_bytes: u64) -> Result<PathBuf, Ended> {
+    pub(crate) async fn download(
+        &self,
+        link: Link<'_, Download>,
+        name: &str,
+        max_bytes: u64,
+    ) -> Result<PathBuf, Ended> {
         let (Download { size_bytes, external, .. }, _) = link.now();
         // Of an external object the size is only a cap.
         if size_bytes > max_bytes && !external {
@@ -180,6 +199,7 @@ impl Attempt<'_> {
         &self,
         measured: Box<dyn Measured>,
         background: Option<PathBuf>,
+        matte: MatteFile,
         output: &Path,
         paid_seconds: u64,
     ) -> Result<Finished, Ended> {
@@ -188,6 +208,7 @@ impl Attempt<'_> {
         std::fs::create_dir(&work_dir).map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
         let order = Order {
             background,
+            matte,
             output: output.to_owned(),
             work_dir,
             spec: Arc::new(self.claim.spec.clone()),
@@ -198,15 +219,25 @@ impl Attempt<'_> {
     }
 
     async fn upload(&self, output: &Path, finished: &Finished) -> Result<(), Ended> {
-        self.live.enter(Stage::Upload);
-        let size_bytes = finished.output.size_bytes;
+        let link = Link::new(self.links, self.live, |links| links.output.clone());
+        self.send(link, output, "output", finished.output.size_bytes, &finished.output.sha256).await
+    }
+
+    /// Stores a file of the attempt.
+    pub(crate) async fn send(
+        &self,
+        link: Link<'_, Upload>,
+        file: &Path,
+        name: &str,
+        size_bytes: u64,
+        sha256: &str,
+    ) -> Result<(), Ended> {
         if size_bytes > MAX_PUT_BYTES {
-            let detail = format!("the output has {size_bytes} bytes, more than one PUT carries");
+            let detail = format!("the {name} has {size_bytes} bytes, more than one PUT carries");
             return Err(Ended::Failed { reason: FailureReason::LimitExceeded, detail });
         }
-        let verified = Verified { size_bytes: finished.output.size_bytes, sha256: &finished.output.sha256 };
-        let link = Link::new(self.links, self.live, |links| links.output.clone());
-        let outcome = self.live.unless_stopped(self.transfer.upload(&link, output, &verified)).await?;
+        let verified = Verified { size_bytes, sha256 };
+        let outcome = self.live.unless_stopped(self.transfer.upload(&link, file, &verified)).await?;
         outcome.map_err(|error| {
             if let Some(cause) = self.broke_off(&error) {
                 return cause.into();
@@ -217,12 +248,12 @@ impl Attempt<'_> {
         })
     }
 
-    async fn commit(&self, finished: Finished) -> Result<Committed, Ended> {
+    async fn commit(&self, finished: Finished, matte: Option<MatteInfo>) -> Result<Committed, Ended> {
         if let Some(cause) = self.live.cause() {
             return Err(cause.into());
         }
         let (frames, size_bytes) = (finished.output.frames, finished.output.size_bytes);
-        let bytes = self.manifest(finished)?;
+        let bytes = self.manifest(finished, matte)?;
         let link = Link::new(self.links, self.live, |links| links.manifest.clone());
         let certain = match self.transfer.commit(&link, &bytes).await {
             Ok(Commit::Written) => true,
@@ -244,7 +275,7 @@ impl Attempt<'_> {
         if matches!(error, TransferError::Refused) { self.live.cause() } else { None }
     }
 
-    fn manifest(&self, finished: Finished) -> Result<Vec<u8>, Ended> {
+    fn manifest(&self, finished: Finished, matte: Option<MatteInfo>) -> Result<Vec<u8>, Ended> {
         let Finished { input, output, quality, warnings } = finished;
         let manifest = Manifest {
             v: MANIFEST_VERSION,
@@ -252,6 +283,7 @@ impl Attempt<'_> {
             run: self.claim.run,
             attempt: self.claim.attempt,
             output_key: self.claim.output.key.clone(),
+            matte,
             input,
             output,
             quality,

@@ -8,7 +8,7 @@ use rotoless_contract::worker::MediaLimits;
 use rotoless_matting::{Engine, EngineError, Finished, MatteUse, Probe, Task, Watch};
 
 use crate::detail::shown;
-use crate::matting::{Fault, Matting, Measured, Order};
+use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
 
 /// The media engine, shared by the attempts of this process, one after the other.
 pub(crate) struct RealEngine(pub(crate) Arc<Engine>);
@@ -40,7 +40,11 @@ impl Measured for MeasuredFile {
             input: &self.input,
             output: &order.output,
             background: order.background.as_deref(),
-            matte: MatteUse::Forget,
+            matte: match &order.matte {
+                MatteFile::Forget => MatteUse::Forget,
+                MatteFile::Keep(file) => MatteUse::Keep(file),
+                MatteFile::Reuse { file, made_for } => MatteUse::Reuse { file, made_for: *made_for },
+            },
             work_dir: &order.work_dir,
             probe: &self.probe,
             spec: &order.spec,

@@ -19,6 +19,7 @@ mod connect;
 mod control;
 mod detail;
 mod engine;
+mod kept;
 mod links;
 mod live;
 mod matting;

@@ -21,6 +21,8 @@ const WISHES: u32 = 2;
 pub(crate) struct Set {
     pub(crate) input: Download,
     pub(crate) background: Option<Download>,
+    pub(crate) kept_matte: Option<Download>,
+    pub(crate) keep_matte: Option<Upload>,
     pub(crate) output: Upload,
     pub(crate) manifest: Upload,
 }
@@ -45,9 +47,11 @@ pub(crate) struct Links {
 impl Links {
     /// Those of a claim that was sent at `claimed`.
     pub(crate) fn new(claim: &ClaimReply, claimed: Instant) -> Self {
-        let ClaimReply { input, background, output, manifest, .. } = claim.clone();
+        let ClaimReply { input, background, kept_matte, keep_matte, output, manifest, .. } = claim.clone();
+        let kept_matte = kept_matte.map(|matte| matte.download);
         let half = claim.links_last_seconds.map(|seconds| half(claimed, seconds));
-        let held = Held { set: Set { input, background, output, manifest }, generation: 0, half };
+        let set = Set { input, background, kept_matte, keep_matte, output, manifest };
+        let held = Held { set, generation: 0, half };
         Self { held: Mutex::new(held), wished: watch::Sender::new(0), answered: watch::Sender::new(0) }
     }
 
@@ -78,6 +82,8 @@ impl Links {
                 held.set = Set {
                     input: fresh.input.unwrap_or(old.input),
                     background: fresh.background.or(old.background),
+                    kept_matte: fresh.kept_matte.or(old.kept_matte),
+                    keep_matte: fresh.keep_matte.or(old.keep_matte),
                     output: fresh.output,
                     manifest: fresh.manifest,
                 };

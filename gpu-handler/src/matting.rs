@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rotoless_contract::media::InputInfo;
-use rotoless_contract::spec::JobSpec;
+use rotoless_contract::spec::{JobSpec, OutputFormat};
 use rotoless_contract::worker::{FailureReason, MediaLimits};
 use rotoless_matting::{Finished, Watch};
 
@@ -31,6 +31,8 @@ pub(crate) trait Measured: Send + Sync {
 pub(crate) struct Order {
     /// The background's picture or video, when the order has one.
     pub(crate) background: Option<PathBuf>,
+    /// What is done with the matte.
+    pub(crate) matte: MatteFile,
     /// Where the output file goes.
     pub(crate) output: PathBuf,
     /// Room for temporary files, on the same file system.
@@ -41,6 +43,17 @@ pub(crate) struct Order {
     pub(crate) limits: MediaLimits,
     /// Seconds of output that the hold pays for.
     pub(crate) paid_seconds: u64,
+}
+
+/// What is done with the matte.
+#[derive(Debug, Clone)]
+pub(crate) enum MatteFile {
+    /// It is forgotten: nobody asked to keep it.
+    Forget,
+    /// It is written here as well.
+    Keep(PathBuf),
+    /// It is taken from here, instead of a model.
+    Reuse { file: PathBuf, made_for: OutputFormat },
 }
 
 /// Why the engine did not finish.

@@ -44,6 +44,34 @@ async fn a_clip_goes_through_the_whole_service_and_comes_back_with_alpha_and_sou
     .await;
 }
 
+/// The matte is kept with the job: other outputs need no model, which is gone by then, and no credits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_outputs_of_a_completed_job_need_no_model_and_no_credits() {
+    in_a_world(Options::default(), async |world| {
+        let client = world.client("acme", 10.0).await;
+        let clip = Clip::SMALL.make(world.scratch());
+        let first = client.order(&client.upload(&clip).await).await;
+        client.completed(&first, JOB).await;
+        let paid = client.milli_credits().await;
+
+        std::fs::remove_file(world.models().join("bright.onnx")).unwrap();
+        let path = format!("/v1/jobs/{first}/exports");
+        let made = client.post(&path, &json!({"output_format": "mov"})).await.ok();
+        assert_eq!((&made["exported_from"], &made["credits_held"]), (&json!(first), &json!(0)));
+        let job = client.completed(made["id"].as_str().unwrap(), JOB).await;
+        assert_eq!((job.attempts, job.output.as_ref().map(|output| output.info.frames)), (1, Some(12)));
+        let mov = world.scratch().join("export.mov");
+        client.download(&job, &mov).await;
+        let difference = media::difference(&media::alpha_of(&mov), &media::truth(&clip));
+        assert!(difference < 0.004, "the matte is off by {difference}");
+        assert_eq!(client.milli_credits().await, paid);
+
+        client.delete(&format!("/v1/jobs/{first}")).await.ok();
+        assert_eq!(client.post(&path, &json!({})).await.status, 404);
+    })
+    .await;
+}
+
 /// The background is a second upload of the client's; the worker fetches both.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clip_comes_back_on_the_clients_own_picture_in_a_format_that_is_no_video() {

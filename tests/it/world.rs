@@ -138,6 +138,11 @@ impl World {
         self.dir.path().join("data")
     }
 
+    /// Where the workers' models are.
+    pub(crate) fn models(&self) -> &Path {
+        &self.models
+    }
+
     /// A place for the test's own files.
     pub(crate) fn scratch(&self) -> &Path {
         self.dir.path()

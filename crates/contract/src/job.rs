@@ -106,6 +106,10 @@ pub struct Job {
     pub composition: Option<Composition>,
     /// Subjects in words.
     pub text_prompt: Option<String>,
+    /// The job whose matte this one uses: it is an export, made without a model and without credits.
+    pub exported_from: Option<JobId>,
+    /// Until when exports can be made of a completed job, unless its upload is deleted before.
+    pub exportable_until: Option<Timestamp>,
     /// The client's own data, echoed.
     pub metadata: Option<Map<String, Value>>,
     /// What the worker is doing.

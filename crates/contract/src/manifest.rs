@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{Attempt, JobId, Run};
 use crate::media::{InputInfo, OutputInfo, Quality};
+use crate::spec::OutputFormat;
 
 /// Greatest size of a manifest that anybody reads, in bytes.
 pub const MAX_MANIFEST_BYTES: u64 = 64 * 1024;
@@ -24,6 +25,9 @@ pub struct Manifest {
     pub attempt: Attempt,
     /// Object key of the output, under the prefix the claim gave.
     pub output_key: String,
+    /// The matte, kept for exports; none in an export's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matte: Option<MatteInfo>,
     /// The source as measured.
     pub input: InputInfo,
     /// The output as verified.
@@ -34,6 +38,21 @@ pub struct Manifest {
     /// What the client should know: conversions, mismatches.
     #[serde(default)]
     pub warnings: Vec<String>,
+}
+
+/// A kept matte: what exports are made of without a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MatteInfo {
+    /// Object key.
+    pub key: String,
+    /// Its size.
+    pub size_bytes: u64,
+    /// Of its bytes, hex.
+    pub sha256: String,
+    /// Of the source that it was made of, hex: one that is fetched again may be another.
+    pub source_sha256: String,
+    /// The output format of the job that made it: some have a frame rate of their own.
+    pub made_for: OutputFormat,
 }
 
 /// Prefix of everything a run writes: `outputs/{job}/{run}/`.
@@ -52,4 +71,10 @@ pub fn manifest_key(job: &JobId, run: Run) -> String {
 #[must_use]
 pub fn output_key(job: &JobId, run: Run, attempt: Attempt, extension: &str) -> String {
     format!("{}{attempt}/output.{extension}", run_prefix(job, run))
+}
+
+/// Object key of the matte that an attempt keeps.
+#[must_use]
+pub fn matte_key(job: &JobId, run: Run, attempt: Attempt) -> String {
+    format!("{}{attempt}/matte.mkv", run_prefix(job, run))
 }

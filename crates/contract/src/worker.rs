@@ -15,7 +15,7 @@ use crate::credits::MilliCredits;
 use crate::ids::{Attempt, JobId, Run};
 use crate::media::InputInfo;
 use crate::queue::expose;
-use crate::spec::{JobSpec, UnknownName, named};
+use crate::spec::{JobSpec, OutputFormat, UnknownName, named};
 
 /// Greatest body of any worker call or answer, in bytes.
 pub const MAX_WORKER_BODY_BYTES: usize = 256 * 1024;
@@ -72,6 +72,12 @@ pub struct ClaimReply {
     /// Where the picture or video of the background is, when the order has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Download>,
+    /// The matte of the exported job: no model is to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_matte: Option<KeptMatte>,
+    /// Where the matte goes, when it is to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_matte: Option<Upload>,
     /// Where the output goes.
     pub output: Upload,
     /// Where the manifest goes; the PUT is conditional (`If-None-Match: *`).
@@ -81,6 +87,19 @@ pub struct ClaimReply {
     pub report_secret: SecretString,
     /// What may be worked on.
     pub limits: MediaLimits,
+}
+
+/// The matte of an earlier job of the same source.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeptMatte {
+    /// Where it is.
+    pub download: Download,
+    /// Of its bytes, hex: another one is not used.
+    pub sha256: String,
+    /// Of the source that it was made of, hex.
+    pub source_sha256: String,
+    /// The output format of that job.
+    pub made_for: OutputFormat,
 }
 
 /// Where a worker reads from: a presigned GET or, for `external`, somebody else's URL.
@@ -205,6 +224,12 @@ pub struct FreshLinks {
     /// Where the background's picture or video is, while it may still be fetched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub background: Option<Download>,
+    /// Where the exported job's matte is, while it may still be fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_matte: Option<Download>,
+    /// Where the matte goes, when it is to be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_matte: Option<Upload>,
     /// Where the output goes.
     pub output: Upload,
     /// Where the manifest goes; the PUT is conditional.

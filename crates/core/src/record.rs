@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::Timestamp;
 use rotoless_contract::api::{DeliveryAttempt, JobRequest, TrailEntry};
 use rotoless_contract::job::EventState;
+use rotoless_contract::manifest::MatteInfo;
 use rotoless_contract::media::{InputInfo, OutputInfo, Quality};
 use rotoless_contract::webhook::EventKind;
 use rotoless_contract::worker::{ReportReply, Stage};
@@ -73,6 +74,12 @@ pub struct JobRecord {
     pub input: Option<InputInfo>,
     /// The output.
     pub output: Option<StoredOutput>,
+    /// The matte, kept beside the output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matte: Option<MatteInfo>,
+    /// Of an export: the job that it is made of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exported: Option<Exported>,
     /// The engine's own doubts.
     pub quality: Option<Quality>,
     /// What became of the events of this job.
@@ -93,6 +100,15 @@ pub struct JobRecord {
     /// Set once its client has deleted it: from then on nobody is shown it.
     #[serde(default)]
     pub deletion: Option<Deletion>,
+}
+
+/// What an export is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The job whose matte it uses.
+    pub from: JobId,
+    /// That matte.
+    pub matte: MatteInfo,
 }
 
 /// A job that the sweep could not repair.

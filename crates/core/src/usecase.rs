@@ -23,7 +23,7 @@ pub use delete::{Delete, DeleteError};
 pub use deliver::{Deliver, Delivered};
 pub use estimate::Estimate;
 pub use replay::{Replay, ReplayError};
-pub use submit::{Created, IdempotencyKey, Submit, SubmitError};
+pub use submit::{Created, IdempotencyKey, NotExportable, Submit, SubmitError};
 pub use sweep::{Sweep, Swept};
 
 use rotoless_contract::worker::Refusal;

@@ -1,17 +1,18 @@
 //! A stored job as its client sees it.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rotoless_contract::job::JobOutput;
 use rotoless_contract::{BillingStatus, Credits, Job, JobStatus};
 
 use crate::ledger::Hold;
 use crate::lifecycle::Phase;
+use crate::policy::Policy;
 use crate::ports::PresignedUrl;
-use crate::record::JobRecord;
+use crate::record::{JobRecord, Source};
 
 /// The public job. `output_url` is presigned by the caller, who alone knows whether the reader may have it.
 #[must_use]
-pub fn job(record: &JobRecord, output_url: Option<PresignedUrl>, retention: SignedDuration, now: Timestamp) -> Job {
+pub fn job(record: &JobRecord, output_url: Option<PresignedUrl>, policy: &Policy, now: Timestamp) -> Job {
     let state = &record.state;
     let status = state.status();
     let reason = match state.phase {
@@ -36,6 +37,8 @@ pub fn job(record: &JobRecord, output_url: Option<PresignedUrl>, retention: Sign
         background: record.spec.background.clone(),
         composition: record.spec.composition.clone(),
         text_prompt: record.spec.text_prompt.clone(),
+        exported_from: record.exported.as_ref().map(|exported| exported.from.clone()),
+        exportable_until: exportable_until(record, policy),
         metadata: record.metadata.clone(),
         stage: record.stage.filter(|_| status == JobStatus::Processing),
         queue_position: None,
@@ -56,10 +59,27 @@ pub fn job(record: &JobRecord, output_url: Option<PresignedUrl>, retention: Sign
         input: record.input.clone(),
         output: output.map(|output| JobOutput {
             info: output.info.clone(),
-            expires_at: record.completed_at.unwrap_or(record.updated_at).saturating_add(retention).unwrap_or(now),
+            expires_at: record
+                .completed_at
+                .unwrap_or(record.updated_at)
+                .saturating_add(policy.output_retention)
+                .unwrap_or(now),
         }),
         quality: record.quality.clone(),
         warnings: record.warnings.clone(),
+    }
+}
+
+/// As long as the output, and the upload that it was made of, are kept.
+fn exportable_until(record: &JobRecord, policy: &Policy) -> Option<Timestamp> {
+    if record.state.status() != JobStatus::Completed || (record.matte.is_none() && record.exported.is_none()) {
+        return None;
+    }
+    let outputs_end = record.completed_at?.saturating_add(policy.output_retention).ok()?;
+    match record.source {
+        // It was uploaded before the job was made, so it may go a little earlier.
+        Source::Upload { .. } => Some(outputs_end.min(record.created_at.saturating_add(policy.upload_retention).ok()?)),
+        Source::External { .. } => Some(outputs_end),
     }
 }
 

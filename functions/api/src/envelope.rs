@@ -16,7 +16,7 @@ use rotoless_contract::{ErrorBody, ErrorCode, ErrorEnvelope};
 use rotoless_core::ports::{Retry, StoreError};
 use rotoless_core::rate::Meter;
 use rotoless_core::request::InvalidRequest;
-use rotoless_core::usecase::{CancelError, DeleteError, ReplayError, SubmitError};
+use rotoless_core::usecase::{CancelError, DeleteError, NotExportable, ReplayError, SubmitError};
 
 /// Seconds after which a client should try again who has too many jobs under way: about what a short one takes.
 const RETRY_WHEN_ONE_ENDED: u32 = 30;
@@ -155,6 +155,14 @@ impl From<SubmitError> for ApiError {
                 Self::new(ErrorCode::RateLimited, "Too many jobs under way: wait until one has ended")
                     .with_reason("too_many_jobs")
                     .retry_after(RETRY_WHEN_ONE_ENDED)
+            }
+            SubmitError::NotExportable(why) => {
+                let (message, reason) = match why {
+                    NotExportable::NotCompleted => ("Only a completed job can be exported", "not_completed"),
+                    NotExportable::NoMatte => ("The job's matte was not kept", "no_matte"),
+                    NotExportable::Expired => ("The job's video or matte has expired", "media_expired"),
+                };
+                Self::new(ErrorCode::Conflict, message).with_reason(reason)
             }
             SubmitError::AlreadyStarted => {
                 Self::new(ErrorCode::Conflict, "The job has started with other options").with_reason("already_started")

@@ -11,7 +11,7 @@ use rotoless_contract::worker::{FailureReason, MediaLimits, Stage};
 use rotoless_matting::{Finished, Watch};
 
 use super::world::{Event, Log, SOURCE};
-use crate::matting::{Fault, Matting, Measured, Order};
+use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
 
 /// What the engine does with a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,14 @@ impl Measured for Source {
         if let Some(file) = &order.background {
             assert_eq!(std::fs::read(file).unwrap(), SOURCE);
             self.engine.log.add(Event::Background);
+        }
+        match &order.matte {
+            MatteFile::Forget => {}
+            MatteFile::Keep(file) => std::fs::write(file, b"gray").unwrap(),
+            MatteFile::Reuse { file, made_for } => {
+                assert_eq!((std::fs::read(file).unwrap().as_slice(), *made_for), (SOURCE, OutputFormat::Gif));
+                self.engine.log.add(Event::ReuseMatte);
+            }
         }
         let job = self.engine.jobs.fetch_add(1, Ordering::Relaxed);
         let frames = match self.engine.script {

@@ -12,8 +12,8 @@ use axum::routing::{get, post, put};
 use jiff::Timestamp;
 use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sha256_hex, verify_call};
 use rotoless_contract::worker::{
-    ClaimReply, ClaimRequest, Download, FreshLinks, HeartbeatReply, HeartbeatRequest, MediaLimits, ProbedReply,
-    ProbedRequest, Refusal, ReportReply, ReportRequest, Stage, Upload,
+    ClaimReply, ClaimRequest, Download, FreshLinks, HeartbeatReply, HeartbeatRequest, KeptMatte, MediaLimits,
+    ProbedReply, ProbedRequest, Refusal, ReportReply, ReportRequest, Stage, Upload,
 };
 use rotoless_contract::{Attempt, Background, JobSpec, JobStatus, MilliCredits, Model, OutputFormat};
 use secrecy::SecretString;
@@ -29,6 +29,7 @@ pub(super) fn router(world: World) -> Router {
         .route("/internal/v1/jobs/{job}/attempts/{attempt}/{call}", post(attempt_call))
         .route("/store/source", get(source))
         .route("/store/output", put(output))
+        .route("/store/matte", put(matte))
         .route("/store/manifest", put(manifest))
         .with_state(world)
 }
@@ -114,6 +115,13 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
             size_bytes: SOURCE.len() as u64,
             external: false,
         }),
+        kept_matte: world.change(|shared| shared.kept_matte.clone()).map(|sha256| KeptMatte {
+            download: Download { url: store("source"), size_bytes: SOURCE.len() as u64, external: false },
+            sha256,
+            source_sha256: world.change(|shared| shared.matte_source.clone()),
+            made_for: OutputFormat::Gif,
+        }),
+        keep_matte: world.change(|shared| shared.keeps_matte).then(|| matte_link(&world)),
         output: output_link(&world),
         manifest: manifest_link(&world),
         report_secret: world.secret(attempt),
@@ -131,6 +139,11 @@ fn link(world: &World, name: &str) -> String {
 fn output_link(world: &World) -> Upload {
     let headers = vec![("content-type".to_owned(), "video/webm".to_owned())];
     Upload { key: "outputs/x/1/1/output.webm".to_owned(), url: link(world, "output"), headers }
+}
+
+fn matte_link(world: &World) -> Upload {
+    let headers = vec![("content-type".to_owned(), "video/x-matroska".to_owned())];
+    Upload { key: "outputs/x/1/1/matte.mkv".to_owned(), url: link(world, "matte"), headers }
 }
 
 fn manifest_link(world: &World) -> Upload {
@@ -187,6 +200,8 @@ fn heartbeat(world: &World, request: &HeartbeatRequest) -> Response {
                 last_seconds: 900,
                 input: (request.stage == Stage::Download).then(input),
                 background: None,
+                kept_matte: None,
+                keep_matte: None,
                 output: output_link(world),
                 manifest: manifest_link(world),
             }
@@ -268,6 +283,13 @@ async fn output(State(world): State<World>, RawQuery(query): RawQuery, headers: 
         return StatusCode::from_u16(status).unwrap().into_response();
     }
     world.change(|shared| shared.output = Some(body));
+    StatusCode::OK.into_response()
+}
+
+async fn matte(State(world): State<World>, headers: HeaderMap, body: Bytes) -> Response {
+    assert_eq!(headers["content-type"], "video/x-matroska");
+    world.log.add(Event::KeepMatte);
+    world.change(|shared| shared.matte = Some(body));
     StatusCode::OK.into_response()
 }
 

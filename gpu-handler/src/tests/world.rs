@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use axum::body::Bytes;
 use rotoless_contract::manifest::Manifest;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_contract::signature::report_secret;
+use rotoless_contract::signature::{report_secret, sha256_hex};
 use rotoless_contract::worker::{Refusal, ReportReply, ReportRequest};
 use rotoless_contract::{Attempt, Background, JobId, JobStatus, Run};
 use secrecy::SecretString;
@@ -41,6 +41,8 @@ pub(super) enum Event {
     /// The engine was given a background's file, and it is whole.
     Background,
     Heartbeat,
+    KeepMatte,
+    ReuseMatte,
     Upload,
     Manifest,
     Report(ReportRequest),
@@ -115,6 +117,13 @@ pub(super) struct Shared {
     pub(super) background: Background,
     /// The source is somebody else's, at this URL in place of the store's.
     pub(super) external: Option<String>,
+    /// Whether the control plane wants the matte kept, and what came of it.
+    pub(super) keeps_matte: bool,
+    pub(super) matte: Option<Bytes>,
+    /// Of an export: the digest of its matte, which has the source's bytes.
+    pub(super) kept_matte: Option<String>,
+    /// And that of the source that it was made of.
+    pub(super) matte_source: String,
     /// The links that the store takes: those of this number.
     pub(super) link: u32,
     /// What the claim says of them.
@@ -162,6 +171,10 @@ impl World {
             manifest: None,
             external: None,
             background: Background::Transparent,
+            keeps_matte: false,
+            matte: None,
+            kept_matte: None,
+            matte_source: sha256_hex(SOURCE),
             link: 0,
             links_last_seconds: None,
             gives_links: true,

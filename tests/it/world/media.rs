@@ -69,6 +69,11 @@ pub(crate) fn alpha(webm: &Path) -> Vec<u8> {
     pixels(webm, Some("libvpx-vp9"), "alphaextract", "gray")
 }
 
+/// The same of a file whose own decoder knows alpha.
+pub(crate) fn alpha_of(file: &Path) -> Vec<u8> {
+    pixels(file, None, "alphaextract", "gray")
+}
+
 /// What the free model has to answer for a clip: a byte of alpha a pixel.
 pub(crate) fn truth(clip: &Path) -> Vec<u8> {
     let luma = rotoless_matting::tiny::LUMA;

@@ -11,6 +11,7 @@ use rotoless_contract::{
 };
 use rotoless_core::ledger::{Cause, Hold, Movement};
 use rotoless_core::lifecycle::{JobState, Phase};
+use rotoless_core::policy::Policy;
 use rotoless_core::ports::Change;
 use rotoless_core::record::{AttemptRecord, ClaimToken, DeliveryRecord, IdempotencyRecord, JobRecord, Source};
 use rotoless_core::view;
@@ -75,6 +76,8 @@ pub(crate) fn job(n: u32, client: &ClientId) -> JobRecord {
         matting_since: None,
         input: None,
         output: None,
+        matte: None,
+        exported: None,
         quality: None,
         events: BTreeMap::new(),
         last_beat: None,
@@ -141,7 +144,7 @@ pub(crate) fn delivery(job: &JobRecord) -> DeliveryRecord {
         sequence: 1,
         created_at: job.created_at,
         url: "https://example.com/hook".to_owned(),
-        data: Box::new(view::job(job, None, SignedDuration::from_hours(1), job.created_at)),
+        data: Box::new(view::job(job, None, &Policy::default(), job.created_at)),
         state: EventState::Pending,
         tries: 0,
         due_at: Some(job.created_at),

@@ -68,7 +68,7 @@ impl Context<'_> {
             sequence: job.state.events,
             created_at: self.now,
             url,
-            data: Box::new(view::job(job, None, self.policy.output_retention, self.now)),
+            data: Box::new(view::job(job, None, self.policy, self.now)),
             state: EventState::Pending,
             tries: 0,
             due_at: Some(self.now),

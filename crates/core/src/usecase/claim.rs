@@ -105,8 +105,8 @@ impl Claims {
 
     async fn reply(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<ClaimReply, CallError> {
         let links = Links { objects: &*self.objects, policy: &self.policy };
-        let Sources { input, background } = links.sources(job).await?;
-        let Targets { output, manifest } = links.targets(job, run, attempt).await?;
+        let Sources { input, background, kept_matte } = links.sources(job).await?;
+        let Targets { keep_matte, output, manifest } = links.targets(job, run, attempt).await?;
         let limits = MediaLimits { max_bytes: input.size_bytes, ..self.policy.limits };
         Ok(ClaimReply {
             job_id: job.id.clone(),
@@ -118,6 +118,8 @@ impl Claims {
             spec: job.spec.clone(),
             input,
             background,
+            kept_matte,
+            keep_matte,
             output,
             manifest,
             report_secret: report_secret(&self.master, &job.id, attempt),

@@ -93,6 +93,7 @@ fn forget(job: &mut JobRecord, context: &Context<'_>) {
     job.metadata = None;
     job.warnings = Vec::new();
     job.webhook_url = None;
+    job.matte = None;
     job.events = BTreeMap::new();
     job.claim_token = None;
 }

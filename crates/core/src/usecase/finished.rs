@@ -1,6 +1,6 @@
 //! A run's manifest: found, checked against what is stored, priced. What is not exactly right does not count.
 
-use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest, manifest_key, run_prefix};
+use rotoless_contract::manifest::{MAX_MANIFEST_BYTES, Manifest, MatteInfo, manifest_key, matte_key, run_prefix};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::{MilliCredits, Run};
 
@@ -41,6 +41,12 @@ pub(super) async fn find(objects: &dyn Objects, job: &JobRecord, run: Run) -> Re
             return Ok(None);
         }
     }
+    if let Some(matte) = &manifest.matte
+        && objects.head(&matte.key).await?.is_none_or(|info| info.size_bytes != matte.size_bytes)
+    {
+        tracing::warn!(job.id = %job.id, "manifest names a matte that is not there");
+        return Ok(None);
+    }
     let seconds = billed_seconds(manifest.output.duration_ms);
     let charge = cost(job.rate, seconds);
     Ok(Some(Finished { digest: sha256_hex(&bytes), manifest, seconds, charge }))
@@ -55,7 +61,16 @@ fn belongs(manifest: &Manifest, job: &JobRecord, run: Run) -> bool {
         && manifest.attempt.get() <= job.state.attempts
         && manifest.output.format == job.spec.output_format
         && measured::is_plausible(manifest)
+        && manifest.matte.as_ref().is_none_or(|matte| is_own(matte, manifest, job, run))
         && name.is_some_and(|name| !name.is_empty() && !name.contains(['/', '\\']) && !name.starts_with('.'))
+}
+
+/// An export keeps none; what it was made of is kept already.
+fn is_own(matte: &MatteInfo, manifest: &Manifest, job: &JobRecord, run: Run) -> bool {
+    job.exported.is_none()
+        && matte.key == matte_key(&job.id, run, manifest.attempt)
+        && matte.made_for == job.spec.output_format
+        && [&matte.sha256, &matte.source_sha256].into_iter().all(|digest| measured::is_digest(digest))
 }
 
 impl Finished {
@@ -64,6 +79,7 @@ impl Finished {
         job.billed_seconds = self.seconds.min(job.billed_seconds);
         job.stage = None;
         job.input = Some(self.manifest.input);
+        job.matte = self.manifest.matte;
         job.quality = self.manifest.quality;
         job.output = Some(StoredOutput { key: self.manifest.output_key, info: self.manifest.output });
         for warning in self.manifest.warnings.into_iter().take(20) {

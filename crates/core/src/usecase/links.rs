@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use rotoless_contract::manifest::{manifest_key, output_key};
-use rotoless_contract::worker::{Download, FreshLinks, Stage, Upload};
+use rotoless_contract::manifest::{manifest_key, matte_key, output_key};
+use rotoless_contract::worker::{Download, FreshLinks, KeptMatte, Stage, Upload};
 use rotoless_contract::{Attempt, Run};
 
 use crate::policy::Policy;
 use crate::ports::{Objects, PresignedPut, PutTerms, StoreError};
-use crate::record::{JobRecord, Source};
+use crate::record::{Exported, JobRecord, Source};
 
 /// Links to write outlive the attempt by this.
 const AFTER_THE_ATTEMPT: SignedDuration = SignedDuration::from_mins(5);
@@ -27,10 +27,12 @@ pub(super) struct Links<'a> {
 pub(super) struct Sources {
     pub input: Download,
     pub background: Option<Download>,
+    pub kept_matte: Option<KeptMatte>,
 }
 
 /// Where an attempt writes to.
 pub(super) struct Targets {
+    pub keep_matte: Option<Upload>,
     pub output: Upload,
     pub manifest: Upload,
 }
@@ -59,16 +61,20 @@ impl Links<'_> {
         attempt: Attempt,
         stage: Stage,
     ) -> Result<FreshLinks, StoreError> {
-        let Targets { output, manifest } = self.targets(job, run, attempt).await?;
-        let (input, background, last) = match stage {
-            Stage::Download => {
-                let Sources { input, background } = self.sources(job).await?;
-                (Some(input), background, self.last(job))
-            }
+        let Targets { keep_matte, output, manifest } = self.targets(job, run, attempt).await?;
+        let (sources, last) = match stage {
+            Stage::Download => (Some(self.sources(job).await?), self.last(job)),
             // What it reads it has.
-            Stage::Probe | Stage::Matte | Stage::Verify | Stage::Upload => (None, None, self.put_life(job)),
+            Stage::Probe | Stage::Matte | Stage::Verify | Stage::Upload => (None, self.put_life(job)),
         };
-        Ok(FreshLinks { last_seconds: seconds(last), input, background, output, manifest })
+        let (input, background, kept_matte) = match sources {
+            Some(Sources { input, background, kept_matte }) => {
+                (Some(input), background, kept_matte.map(|matte| matte.download))
+            }
+            None => (None, None, None),
+        };
+        let last_seconds = seconds(last);
+        Ok(FreshLinks { last_seconds, input, background, kept_matte, keep_matte, output, manifest })
     }
 
     pub(super) async fn sources(&self, job: &JobRecord) -> Result<Sources, StoreError> {
@@ -77,7 +83,17 @@ impl Links<'_> {
             Some(source) => Some(self.download(source).await?),
             None => None,
         };
-        Ok(Sources { input, background })
+        let kept_matte = match &job.exported {
+            Some(Exported { matte, .. }) => {
+                let life = unsigned(self.policy.link_life);
+                let url = self.objects.presign_get(&matte.key, life, None).await?.0;
+                let download = Download { url, size_bytes: matte.size_bytes, external: false };
+                let (sha256, source_sha256) = (matte.sha256.clone(), matte.source_sha256.clone());
+                Some(KeptMatte { download, sha256, source_sha256, made_for: matte.made_for })
+            }
+            None => None,
+        };
+        Ok(Sources { input, background, kept_matte })
     }
 
     pub(super) async fn targets(&self, job: &JobRecord, run: Run, attempt: Attempt) -> Result<Targets, StoreError> {
@@ -86,11 +102,20 @@ impl Links<'_> {
         let content_type = Some(job.spec.output_format.content_type().to_owned());
         let terms = PutTerms { content_type, ..PutTerms::default() };
         let output = upload(key.clone(), self.objects.presign_put(&key, life, &terms).await?);
+        let keep_matte = match job.exported {
+            Some(_) => None,
+            None => {
+                let key = matte_key(&job.id, run, attempt);
+                let content_type = Some("video/x-matroska".to_owned());
+                let terms = PutTerms { content_type, ..PutTerms::default() };
+                Some(upload(key.clone(), self.objects.presign_put(&key, life, &terms).await?))
+            }
+        };
         let key = manifest_key(&job.id, run);
         let content_type = Some("application/json".to_owned());
         let terms = PutTerms { content_type, only_if_absent: true, ..PutTerms::default() };
         let manifest = upload(key.clone(), self.objects.presign_put(&key, life, &terms).await?);
-        Ok(Targets { output, manifest })
+        Ok(Targets { keep_matte, output, manifest })
     }
 
     fn put_life(&self, job: &JobRecord) -> SignedDuration {

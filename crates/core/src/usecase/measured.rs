@@ -40,11 +40,15 @@ pub(super) fn is_plausible(manifest: &Manifest) -> bool {
 }
 
 fn is_output(output: &OutputInfo) -> bool {
-    let is_digest = output.sha256.len() == 64 && output.sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let has_picture = (1..=MAX_SIDE).contains(&output.width) && (1..=MAX_SIDE).contains(&output.height);
-    is_digest && has_picture && output.frames > 0 && (0.0..=MAX_FPS).contains(&output.fps)
+    is_digest(&output.sha256) && has_picture && output.frames > 0 && (0.0..=MAX_FPS).contains(&output.fps)
 }
 
 fn is_quality(quality: &Quality) -> bool {
     quality.flicker.is_finite() && quality.low_confidence_frames.len() <= MAX_DOUBTS
+}
+
+/// Whether a text is a SHA-256 in hex, as we write it.
+pub(super) fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

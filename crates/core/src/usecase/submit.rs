@@ -2,6 +2,7 @@
 //! the message; then the wake. After the transaction everything is repairable by the sweep.
 
 mod background_media;
+mod export;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use jiff::Timestamp;
 use rotoless_contract::api::JobRequest;
 use rotoless_contract::queue::{MESSAGE_VERSION, QueueMessage};
 use rotoless_contract::signature::sha256_hex;
-use rotoless_contract::{ClientId, JobId};
+use rotoless_contract::{ClientId, JobId, MilliCredits, Model};
 use secrecy::SecretString;
 
+pub use self::export::NotExportable;
 use super::JUDGEMENTS;
 use super::change::{Context, next_due};
 use crate::header::{Header, HeaderError};
@@ -22,7 +24,7 @@ use crate::ports::{
     Change, Clock, CommitError, Entropy, Jobs, Objects, Promises, SourceProbe, SourceProbeError, StoreError, UrlPolicy,
     Waker, WorkQueue,
 };
-use crate::record::{ClaimToken, IdempotencyRecord, JobRecord, Source};
+use crate::record::{ClaimToken, Exported, IdempotencyRecord, JobRecord, Source};
 use crate::request::{self, InvalidRequest, Order};
 use crate::source::{own_upload, upload_key};
 use crate::usage::Caller;
@@ -100,6 +102,9 @@ pub enum SubmitError {
     /// A dependency failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No export can be made of the job.
+    #[error(transparent)]
+    NotExportable(#[from] NotExportable),
     /// The job kept changing.
     #[error("too much contention")]
     Contention,
@@ -173,8 +178,11 @@ impl Submit {
         for _ in 0..JUDGEMENTS {
             let before = self.own_job(client, id).await?;
             let request = request::overlay(&before.request, overrides);
-            let order = self.order(&request)?;
-            let rate = self.policy.pricing.per_second(order.spec.model);
+            let mut order = self.order(&request)?;
+            if before.exported.is_some() {
+                export::keep_what_is_exported(&before, &mut order);
+            }
+            let rate = self.rate(order.spec.model, before.exported.as_ref());
             let start = Command::Start { cost: cost(rate, before.billed_seconds) };
             let transition = match lifecycle::apply(&before.state, start) {
                 Ok(transition) => transition,
@@ -346,6 +354,8 @@ impl Submit {
             matting_since: None,
             input: None,
             output: None,
+            matte: None,
+            exported: None,
             quality: None,
             events: BTreeMap::new(),
             last_beat: None,
@@ -381,7 +391,7 @@ impl Submit {
     /// What belongs to a run and is made anew with it.
     fn begin_run(&self, job: &mut JobRecord, now: Timestamp) {
         job.pricing_version.clone_from(&self.policy.pricing.version);
-        job.rate = self.policy.pricing.per_second(job.spec.model);
+        job.rate = self.rate(job.spec.model, job.exported.as_ref());
         job.claim_token = Some(ClaimToken(sha256_hex(&self.entropy.bits())));
         job.queued_at = Some(now);
         job.enqueued_at = None;
@@ -393,9 +403,15 @@ impl Submit {
         job.matting_since = None;
         job.last_beat = None;
         job.output = None;
+        job.matte = None;
         job.quality = None;
         job.last_report = None;
         job.due_at = next_due(job, &self.policy);
+    }
+
+    /// Milli-credits a second. What was inferred once is paid for.
+    fn rate(&self, model: Model, exported: Option<&Exported>) -> MilliCredits {
+        if exported.is_some() { MilliCredits::ZERO } else { self.policy.pricing.per_second(model) }
     }
 
     fn context(&self) -> Context<'_> {

@@ -187,8 +187,8 @@ async fn no_attempt_is_spent_where_no_links_can_be_made() {
 async fn a_claim_whose_answer_was_lost_costs_one_lease_and_nothing_else() {
     let world = World::new();
     let id = world.created().await;
-    // Job, three links, then the commit.
-    world.fail_call(4, When::After);
+    // Job, four links, then the commit.
+    world.fail_call(5, When::After);
     assert!(matches!(world.try_claim(&id).await, Err(CallError::Store(_))));
     assert_eq!(refusal(world.try_claim(&id).await), Refusal::Leased);
     world.pass_lease();

@@ -72,7 +72,7 @@ async fn frames_of_any_number_are_progress_at_most() {
         let job = world.job(&id);
         assert!(job.state.progress < 100);
         let now = rotoless_core::ports::Clock::now(&*world.clock);
-        let _ = view::job(&job, None, world.policy.output_retention, now);
+        let _ = view::job(&job, None, &world.policy, now);
     }
     let beat = HeartbeatRequest { seq: Some(u64::MAX), ..HeartbeatRequest::at(Stage::Matte, 1, 2) };
     assert!(!world.calls().heartbeat(&id, claim.attempt, &beat).await.unwrap().cancel);

@@ -342,6 +342,7 @@ pub(crate) fn manifest(claim: &ClaimReply, duration_ms: u64) -> Manifest {
         run: claim.run,
         attempt: claim.attempt,
         output_key: output_key(&claim.job_id, claim.run, claim.attempt, extension),
+        matte: None,
         input: input(),
         output: OutputInfo {
             format: claim.spec.output_format,

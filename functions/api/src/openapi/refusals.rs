@@ -30,6 +30,7 @@ const REFUSALS: &[(&str, &[&[ErrorCode]])] = &[
     ("listJobs", &[KEYED, QUERY]),
     ("getJob", &[KEYED, ONE]),
     ("startJob", &[KEYED, BODY, ONE, COSTS, STATE]),
+    ("exportJob", &[KEYED, BODY, ONE, ONCE]),
     ("cancelJob", &[KEYED, ONE, STATE]),
     ("deleteJob", &[KEYED, ONE]),
     ("getJobEvents", &[KEYED, ONE]),

@@ -38,6 +38,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(create, list))
         .routes(routes!(read, delete))
         .routes(routes!(start))
+        .routes(routes!(export))
         .routes(routes!(cancel))
 }
 
@@ -125,6 +126,41 @@ async fn start(State(app): State<App>, Client(client): Client, path: IdPath, bod
         JobStatus::Pending | JobStatus::Processing | JobStatus::Completed => "Job has already started",
     };
     answer(&app, &job, message).await
+}
+
+/// Export a job
+///
+/// Makes another format, background or composition of a completed job, from the matte that was kept with it: no model
+/// runs and no credits are taken. The export is a job of its own, with its own output and events; fields of the video,
+/// the model and the prompt are the exported job's and are ignored.
+#[utoipa::path(
+    post, path = "/v1/jobs/{id}/exports", operation_id = "exportJob", tag = "Jobs",
+    params(
+        ("id" = JobId, Path, description = "The completed job"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "A repeated request with the same key and body gets the first one's answer, for 24 h"),
+    ),
+    request_body(content = JobRequest, example = json!({"output_format": "mp4", "bg_type": "blur"})),
+    responses((status = 200, description = "The export", body = JobReply)),
+)]
+async fn export(
+    State(app): State<App>,
+    Client(client): Client,
+    Extension(exchange): Extension<Exchange>,
+    headers: HeaderMap,
+    path: IdPath,
+    body: JsonBytes,
+) -> Result<Response, ApiError> {
+    let id = id(path)?;
+    let request = body.job_request()?;
+    let promise = promise::of(&headers, &request, "POST", &format!("{PATH}/{id}/exports"), &body)?;
+    let caller = Some(exchange.caller());
+    let created = app.submit.export(&client, &id, &request, promise.as_ref(), caller).await?;
+    if !created.replayed {
+        exchange.kept();
+    }
+    let reply = answer(&app, &created.job, "Export created and started").await?;
+    Ok(if created.replayed { replayed(reply) } else { reply.into_response() })
 }
 
 /// Read a job
@@ -262,7 +298,7 @@ async fn shown(app: &App, job: &JobRecord) -> Result<Job, ApiError> {
         Output::Link(url) => Some(url),
         Output::NotYet | Output::Gone => None,
     };
-    Ok(view::job(job, link, app.policy.output_retention, now))
+    Ok(view::job(job, link, &app.policy, now))
 }
 
 /// As [`shown`], with the job's place in the queue: for whoever waits.

@@ -11,6 +11,7 @@ mod deleted;
 mod document;
 mod documented;
 mod envelope;
+mod exports;
 mod faults;
 mod form;
 mod gateway;

@@ -66,6 +66,12 @@ impl Stage {
         self.world.job(&self.key).await
     }
 
+    async fn completed(&self) -> JobId {
+        let job = self.job().await;
+        self.world.complete(&job, b"output").await;
+        job
+    }
+
     async fn draft(&self, key: &str) -> JobId {
         let order = json!({"video_url": self.world.upload(key).await, "auto_start": false});
         let reply = self.world.post("/v1/jobs").key(key).json(&order).send().await;
@@ -103,6 +109,12 @@ impl Stage {
             }
             "insufficient_credits" => self.without_credits(operation).await,
             "conflict" => self.in_conflict(operation).await,
+            "idempotency_conflict" if operation.id == "exportJob" => {
+                let job = self.completed().await;
+                let call = || self.about(operation, &job).header("Idempotency-Key", "e");
+                call().json(&json!({"output_format": "mov"})).send().await.ok::<serde_json::Value>();
+                call().json(&json!({"output_format": "gif"})).send().await
+            }
             "idempotency_conflict" => {
                 let order = |format| json!({"video_url": self.video_url, "output_format": format});
                 call().header("Idempotency-Key", "k").json(&order("webm")).send().await.ok::<serde_json::Value>();
@@ -149,11 +161,8 @@ impl Stage {
                 self.call(operation).header("Idempotency-Key", "taken").json(&order).of(&self.taken).send().await
             }
             "startJob" => self.about(operation, &self.job().await).json(&json!({"model": "human"})).send().await,
-            "cancelJob" => {
-                let job = self.job().await;
-                self.world.complete(&job, b"output").await;
-                self.about(operation, &job).send().await
-            }
+            "exportJob" => self.about(operation, &self.job().await).json(&json!({})).send().await,
+            "cancelJob" => self.about(operation, &self.completed().await).send().await,
             "promoteWebhookSecret" | "discardWebhookSecret" => {
                 self.call(operation).json(&json!({"client_id": "nobody"})).send().await
             }

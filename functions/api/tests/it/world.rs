@@ -14,7 +14,7 @@ use rotoless_api::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, Ports, 
 use rotoless_aws::config::StaticCredentials;
 use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
-use rotoless_contract::manifest::{Manifest, manifest_key, output_key};
+use rotoless_contract::manifest::{Manifest, MatteInfo, manifest_key, output_key};
 use rotoless_contract::media::{InputInfo, OutputInfo};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{ClaimReply, ClaimRequest, HeartbeatRequest, ReportRequest, Stage};
@@ -29,6 +29,9 @@ use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use crate::documented;
+
+/// What workers of these tests keep as their matte.
+pub(crate) const MATTE: &[u8] = b"matte";
 
 pub(crate) const ADMIN_TOKEN: &str = "the operator's token";
 pub(crate) const BASE: &str = "http://127.0.0.1:8080";
@@ -163,12 +166,23 @@ impl World {
         let claim = self.claim(id).await;
         let key = output_key(id, claim.run, claim.attempt, claim.spec.output_format.extension());
         self.put(&key, Bytes::from_static(output)).await;
+        let matte = match &claim.keep_matte {
+            Some(upload) => {
+                self.put(&upload.key, Bytes::from_static(MATTE)).await;
+                let made_for = claim.spec.output_format;
+                let size_bytes = MATTE.len() as u64;
+                let (sha256, source_sha256) = (sha256_hex(MATTE), sha256_hex(b"source"));
+                Some(MatteInfo { key: upload.key.clone(), size_bytes, sha256, source_sha256, made_for })
+            }
+            None => None,
+        };
         let manifest = Manifest {
             v: 1,
             job_id: id.clone(),
             run: claim.run,
             attempt: claim.attempt,
             output_key: key,
+            matte,
             input: InputInfo {
                 width: 640,
                 height: 360,

@@ -249,6 +249,7 @@ impl World {
             run: claim.run,
             attempt: claim.attempt,
             output_key: key,
+            matte: None,
             input: InputInfo {
                 width: 640,
                 height: 360,
