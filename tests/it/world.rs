@@ -8,11 +8,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod client;
+pub(crate) mod fleet;
 pub(crate) mod media;
 pub(crate) mod models;
 mod oracle;
 pub(crate) mod processes;
+pub(crate) mod proxy;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -58,6 +61,8 @@ pub(crate) struct World {
     starts: u32,
     /// Must not be found in any log.
     secrets: Vec<String>,
+    /// Logs of workers that the test started itself.
+    logs: Mutex<Vec<PathBuf>>,
 }
 
 /// Runs a test in a world, then stops the service and asks the oracle.
@@ -87,7 +92,7 @@ impl World {
         });
         let door = Door { url: Arc::new(Mutex::new(String::new())), http: reqwest::Client::new() };
         let secrets = vec![ADMIN_TOKEN.to_owned()];
-        let mut world = Self { options, models, dir, service: None, door, starts: 0, secrets };
+        let mut world = Self { options, models, dir, service: None, door, starts: 0, secrets, logs: Mutex::default() };
         world.up().await;
         world
     }
@@ -218,8 +223,25 @@ impl World {
 
     /// Everything that the service and its workers logged so far, over all starts.
     pub(crate) fn logs(&self) -> String {
-        let read = |start| std::fs::read(self.log_path(start)).unwrap_or_default();
-        (1..=self.starts).map(|start| String::from_utf8_lossy(&read(start)).into_owned()).collect()
+        let services = (1..=self.starts).map(|start| self.log_path(start));
+        let workers = self.logs.lock().unwrap().clone();
+        let read = |path: PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        services.chain(workers).map(read).collect()
+    }
+
+    /// Judges this file, too, with the logs.
+    pub(crate) fn keep_log(&self, log: PathBuf) {
+        self.logs.lock().unwrap().push(log);
+    }
+
+    /// What a further worker has to know: `worker.env` of the data directory.
+    pub(crate) fn worker_environment(&self) -> BTreeMap<String, String> {
+        let text = std::fs::read_to_string(self.data_dir().join("worker.env")).unwrap();
+        let pair = |line: &str| {
+            let (name, value) = line.split_once('=').unwrap();
+            (name.to_owned(), value.trim_matches('\'').to_owned())
+        };
+        text.lines().map(pair).collect()
     }
 
     fn secrets_file(&self) -> serde_json::Value {

@@ -1,0 +1,42 @@
+//! Faults between real processes: `rotoless up`, workers attached to it, and the proxy that does to their exchanges
+//! what each test says. The oracle judges every world at its end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attach;
+mod kills;
+
+use std::time::Duration;
+
+use futures::future::join_all;
+
+use crate::world::client::Client;
+use crate::world::fleet::short_leases;
+use crate::world::media::Clip;
+use crate::world::{Options, World};
+
+/// A job with everything that happens to it, on a machine that is busy with other tests.
+const JOB: Duration = Duration::from_secs(120);
+/// What one second of `light` costs, in milli-credits.
+const SECOND: u64 = 750;
+/// Enough for every job of a test.
+const CREDITS: u64 = 100;
+
+/// Without a worker of the service's own, with short leases.
+fn bare() -> Options {
+    Options { no_worker: true, args: short_leases(), ..Options::default() }
+}
+
+/// Jobs of one second each, which nobody has begun.
+async fn orders(world: &mut World, count: usize) -> (Client, Vec<String>) {
+    let client = world.client("acme", CREDITS as f64).await;
+    let url = client.upload(&Clip::SMALL.make(world.scratch())).await;
+    let ids = join_all((0..count).map(|_| client.order(&url))).await;
+    (client, ids)
+}
+
+/// So many seconds of `light` were paid, and nothing is held.
+async fn paid(client: &Client, seconds: u64) {
+    let used = seconds * SECOND;
+    assert_eq!(client.milli_credits().await, [CREDITS * 1000 - used, 0, used]);
+}
