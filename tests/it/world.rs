@@ -17,6 +17,7 @@ pub(crate) mod proxy;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -178,12 +179,33 @@ impl World {
         processes::eventually("a worker", START, || processes::worker_of(self.session())).await
     }
 
+    /// To the service alone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.session()), signal).unwrap();
+    }
+
+    /// The queue as workers reach it: a client and its URL.
+    pub(crate) fn queue(&self) -> (aws_sdk_sqs::Client, String) {
+        oracle::queue(self)
+    }
+
+    /// Waits until nobody has a message, and none is left.
+    pub(crate) async fn queue_empties(&self) {
+        oracle::queue_empties(self, QUEUE_EMPTIES).await;
+    }
+
     /// `kill -9` of the service alone: whatever else there is must vanish by itself within `limit`.
     pub(crate) async fn kill_service(&mut self, limit: Duration) {
+        self.service.as_mut().unwrap().kill().unwrap();
+        self.died(limit).await;
+    }
+
+    /// The service was killed by somebody else.
+    pub(crate) async fn died(&mut self, limit: Duration) {
         let session = self.session();
         let mut service = self.service.take().unwrap();
-        service.kill().unwrap();
-        service.wait().unwrap();
+        let status = service.wait().unwrap();
+        assert_eq!(status.signal(), Some(9), "{}", self.logs());
         processes::eventually("the end of every process", limit, || {
             processes::of_session(session).is_empty().then_some(())
         })

@@ -4,7 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attach;
+mod cancels;
+mod endpoint;
+mod freezes;
 mod kills;
+mod passing;
+mod service;
+mod soak;
 
 use std::time::Duration;
 
@@ -17,6 +23,8 @@ use crate::world::{Options, World};
 
 /// A job with everything that happens to it, on a machine that is busy with other tests.
 const JOB: Duration = Duration::from_secs(120);
+/// Lease and visibility in these worlds: the shortest that a worker takes.
+const LEASE: Duration = Duration::from_secs(6);
 /// What one second of `light` costs, in milli-credits.
 const SECOND: u64 = 750;
 /// Enough for every job of a test.
@@ -30,9 +38,14 @@ fn bare() -> Options {
 /// Jobs of one second each, which nobody has begun.
 async fn orders(world: &mut World, count: usize) -> (Client, Vec<String>) {
     let client = world.client("acme", CREDITS as f64).await;
-    let url = client.upload(&Clip::SMALL.make(world.scratch())).await;
-    let ids = join_all((0..count).map(|_| client.order(&url))).await;
+    let ids = more_orders(world, &client, count).await;
     (client, ids)
+}
+
+/// The same, of a client that is there already.
+async fn more_orders(world: &World, client: &Client, count: usize) -> Vec<String> {
+    let url = client.upload(&Clip::SMALL.make(world.scratch())).await;
+    join_all((0..count).map(|_| client.order(&url))).await
 }
 
 /// So many seconds of `light` were paid, and nothing is held.

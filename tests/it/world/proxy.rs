@@ -32,6 +32,9 @@ use tokio::task::JoinHandle;
 /// How long a test waits for a rule to be met.
 const MET: Duration = Duration::from_secs(90);
 
+/// As often as anybody asks.
+pub(crate) const EVER: usize = 1_000_000;
+
 /// What an exchange is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exchange {
@@ -66,7 +69,7 @@ pub(crate) enum Fault {
     Kill(Moment),
     /// It is passed on, and so long after that the victim dies.
     KillAfter(Duration),
-    /// The victim is stopped, and continued when the trap is opened.
+    /// The victim is stopped. When the trap is opened, what it had sent arrives, and then it is continued.
     Freeze(Moment),
     /// Until the trap is opened.
     Hold(Moment),
@@ -131,6 +134,10 @@ impl Trap {
         let mut met = self.0.met.subscribe();
         let all = tokio::time::timeout(MET, met.wait_for(|met| met.len() >= self.0.rule.times)).await;
         all.unwrap_or_else(|_| panic!("never met: {:?}", self.0.rule)).unwrap().clone()
+    }
+
+    pub(crate) fn is_met(&self) -> bool {
+        self.0.met.borrow().len() >= self.0.rule.times
     }
 
     /// Lets go what it holds.
@@ -208,6 +215,13 @@ impl Proxy {
         let trap = Trap(Arc::new(Set { rule, begun, met, open }));
         self.0.traps.lock().unwrap().push(trap.clone());
         trap
+    }
+
+    /// Rules that nothing was done to yet as often as they say, but for those without a bound.
+    pub(crate) fn unmet(&self) -> Vec<Rule> {
+        let traps = self.0.traps.lock().unwrap();
+        let unmet = traps.iter().filter(|trap| trap.0.rule.times < EVER && !trap.is_met());
+        unmet.map(|trap| trap.0.rule.clone()).collect()
     }
 
     /// Everything of a job, in its order.
@@ -425,7 +439,13 @@ impl Behind {
                     let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
                 });
             }
-            Fault::Freeze(_) => self.freeze(trap).await,
+            Fault::Freeze(moment) => {
+                self.signal(Signal::SIGSTOP);
+                trap.opened().await;
+                if moment == Moment::Between {
+                    self.signal(Signal::SIGCONT);
+                }
+            }
             Fault::Hold(_) => trap.opened().await,
             Fault::Delay(long) => tokio::time::sleep(long).await,
             Fault::LoseAnswer | Fault::BreakOff => return Err(Gone),
@@ -434,15 +454,12 @@ impl Behind {
         Ok(())
     }
 
-    async fn freeze(&self, trap: &Trap) {
-        self.signal(Signal::SIGSTOP);
-        trap.opened().await;
-        self.signal(Signal::SIGCONT);
-    }
-
     async fn pass_on(&self, parts: &Parts, body: &Bytes, met: Option<&Trap>) -> Result<Answer, Gone> {
         let fault = met.map(|trap| trap.0.rule.fault);
         let first = self.call(parts, body, fault == Some(Fault::BreakOff)).await;
+        if fault == Some(Fault::Freeze(Moment::Before)) {
+            self.signal(Signal::SIGCONT);
+        }
         if fault == Some(Fault::Twice) { self.call(parts, body, false).await } else { first }
     }
 
