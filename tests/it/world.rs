@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod client;
+pub(crate) mod disk;
 pub(crate) mod fleet;
 pub(crate) mod media;
 pub(crate) mod models;
@@ -29,6 +30,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use self::client::{Client, Door};
+use self::disk::Disk;
 
 pub(crate) const ADMIN_TOKEN: &str = "operator-of-the-tests";
 /// A debug build on a busy machine.
@@ -39,7 +41,6 @@ const STOP: Duration = Duration::from_secs(60);
 const QUEUE_EMPTIES: Duration = Duration::from_secs(75);
 
 /// How a world is made, and what the oracle lets pass.
-#[derive(Default)]
 pub(crate) struct Options {
     /// The models directory; without one, a fresh one with the free model in the role `light`.
     pub(crate) models: Option<PathBuf>,
@@ -50,6 +51,24 @@ pub(crate) struct Options {
     pub(crate) messages_left: bool,
     /// Further arguments of `rotoless up`.
     pub(crate) args: Vec<String>,
+    /// The data directory lies on a disk of its own, which `mount` makes of this.
+    pub(crate) disk: Option<&'static str>,
+    /// What is logged, as `RUST_LOG` has it.
+    pub(crate) log: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            models: None,
+            no_worker: false,
+            expected_errors: &[],
+            messages_left: false,
+            args: Vec::new(),
+            disk: None,
+            log: "info",
+        }
+    }
 }
 
 /// The service and everything around it.
@@ -57,6 +76,7 @@ pub(crate) struct World {
     options: Options,
     models: PathBuf,
     dir: TempDir,
+    disk: Option<Disk>,
     service: Option<Child>,
     door: Door,
     starts: u32,
@@ -93,7 +113,9 @@ impl World {
         });
         let door = Door { url: Arc::new(Mutex::new(String::new())), http: reqwest::Client::new() };
         let secrets = vec![ADMIN_TOKEN.to_owned()];
-        let mut world = Self { options, models, dir, service: None, door, starts: 0, secrets, logs: Mutex::default() };
+        let disk = options.disk.map(|size| Disk::new(&dir.path().join("data"), size));
+        let mut world =
+            Self { options, models, dir, disk, service: None, door, starts: 0, secrets, logs: Mutex::default() };
         world.up().await;
         world
     }
@@ -129,6 +151,9 @@ impl World {
     fn command(&self) -> Command {
         // A session finds every process again, whichever groups they form; and a killed test kills its service.
         let mut command = Command::new("setsid");
+        if let Some(disk) = &self.disk {
+            command.args(disk.enter());
+        }
         command.args(["setpriv", "--pdeathsig", "KILL"]).arg(program()).arg("up");
         command.args(["--port", "0", "--admin-token", ADMIN_TOKEN]);
         command.arg("--data-dir").arg(self.data_dir()).arg("--models").arg(&self.models);
@@ -136,12 +161,17 @@ impl World {
             command.arg("--no-worker");
         }
         command.args(&self.options.args);
-        command.env("RUST_LOG", "info").stdin(Stdio::null());
+        command.env("RUST_LOG", self.options.log).stdin(Stdio::null());
         command
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The data directory as this process sees it.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.data_dir(), Disk::files)
     }
 
     /// A place for the test's own files.
@@ -204,7 +234,7 @@ impl World {
     pub(crate) async fn died(&mut self, limit: Duration) {
         let session = self.session();
         let mut service = self.service.take().unwrap();
-        let status = service.wait().unwrap();
+        let status = processes::eventually("the end of the service", limit, || service.try_wait().unwrap()).await;
         assert_eq!(status.signal(), Some(9), "{}", self.logs());
         processes::eventually("the end of every process", limit, || {
             processes::of_session(session).is_empty().then_some(())
@@ -251,6 +281,16 @@ impl World {
         services.chain(workers).map(read).collect()
     }
 
+    /// Must not be found in any log, either.
+    pub(crate) fn keep_secret(&mut self, secret: String) {
+        self.secrets.push(secret);
+    }
+
+    /// What workers log.
+    pub(crate) fn log_level(&self) -> &'static str {
+        self.options.log
+    }
+
     /// Judges this file, too, with the logs.
     pub(crate) fn keep_log(&self, log: PathBuf) {
         self.logs.lock().unwrap().push(log);
@@ -258,7 +298,7 @@ impl World {
 
     /// What a further worker has to know: `worker.env` of the data directory.
     pub(crate) fn worker_environment(&self) -> BTreeMap<String, String> {
-        let text = std::fs::read_to_string(self.data_dir().join("worker.env")).unwrap();
+        let text = std::fs::read_to_string(self.files().join("worker.env")).unwrap();
         let pair = |line: &str| {
             let (name, value) = line.split_once('=').unwrap();
             (name.to_owned(), value.trim_matches('\'').to_owned())
@@ -267,7 +307,7 @@ impl World {
     }
 
     fn secrets_file(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.data_dir().join("secrets.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.files().join("secrets.json")).unwrap()).unwrap()
     }
 
     async fn finish(mut self) {
@@ -279,6 +319,9 @@ impl World {
         }
         let (status, _) = self.interrupt().await;
         assert!(status.success(), "a stop ended with {status}: {}", self.logs());
+        if let Some(disk) = self.disk.take() {
+            disk.give_back();
+        }
         oracle::judge(&self).await;
     }
 }

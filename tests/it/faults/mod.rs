@@ -4,13 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod attach;
+mod canaries;
 mod cancels;
+mod disks;
 mod endpoint;
+mod endurance;
 mod freezes;
 mod kills;
 mod passing;
+mod receivers;
 mod service;
+mod site;
 mod soak;
+mod sources;
 
 use std::time::Duration;
 

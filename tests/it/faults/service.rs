@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::endpoint::{Endpoint, Manner};
 use super::{CREDITS, JOB, SECOND, soak};
-use crate::world::client::{Client, send};
+use crate::world::client::Client;
 use crate::world::fleet::{Fleet, short_leases};
 use crate::world::media::Clip;
 use crate::world::proxy::{Exchange, Fault, Moment, Rule};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rotoless_contract::worker::FailureReason;
 use rotoless_contract::{Job, JobStatus};
 use serde_json::json;
 
@@ -91,8 +92,8 @@ pub(super) async fn kill_loop(world: &mut World, endpoint: &Endpoint, dose: Dose
     let mut ended = BTreeMap::new();
     for id in jobs {
         let job = client.wait(&id, JOB, |job| job.status.is_terminal()).await;
-        let fair =
-            job.status == JobStatus::Completed || job.error_code.as_deref() == Some("cancelled") || job.attempts >= 3;
+        let cancelled = job.error_code == Some(FailureReason::Cancelled);
+        let fair = job.status == JobStatus::Completed || cancelled || job.attempts >= 3;
         assert!(fair, "{job:#?}");
         ended.insert(id, job);
     }

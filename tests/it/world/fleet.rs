@@ -192,8 +192,9 @@ impl Drop for Fleet {
 /// A worker as `worker.env` has it, the leader of a session of its own.
 pub(crate) fn command(world: &World, wrap: &[&str], work_dir: &Path, log: &Path) -> Command {
     let mut command = Command::new("setsid");
-    command.args(["setpriv", "--pdeathsig", "KILL"]).args(wrap).arg(program()).arg("gpu-handler");
-    command.env_clear().envs(world.worker_environment()).env("WORK_DIR", work_dir).env("RUST_LOG", "info");
+    // Behind the wrapping: who takes another user's rights loses what the kernel was asked for.
+    command.args(wrap).args(["setpriv", "--pdeathsig", "KILL"]).arg(program()).arg("gpu-handler");
+    command.env_clear().envs(world.worker_environment()).env("WORK_DIR", work_dir).env("RUST_LOG", world.log_level());
     command.env("PATH", path());
     let log = File::options().create(true).append(true).open(log).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
