@@ -68,7 +68,7 @@ async fn what_a_client_sends_comes_back_to_nobody_but_its_job_and_into_no_log() 
         client.upload_by_form(&named).await;
         let order = json!({
             "video_url": url, "model": "light", "webhook_url": format!("{}?token={}", hook.url(), canary("webhook-query")),
-            "metadata": {"note": canary("metadata")}, "text_prompt": canary("prompt"), canary("unknown-field"): canary("unknown-field"),
+            "metadata": {"note": canary("metadata")}, "text_prompt": canary("prompt"), "surprise": canary("unknown-field"),
         });
         let request = client.request(Method::POST, "/v1/jobs").header("Idempotency-Key", canary("idempotency-key"));
         let request = request.header("X-Request-Id", canary("request-id")).header("User-Agent", canary("user-agent"));

@@ -5,8 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,12 +45,11 @@ pub(crate) struct Came {
     pub(crate) id: String,
     pub(crate) event: String,
     pub(crate) job: String,
-    pub(crate) at: Instant,
 }
 
 struct Shared {
     manner: Mutex<Manner>,
-    connections: Mutex<Vec<Instant>>,
+    connections: AtomicUsize,
     came: Mutex<Vec<Came>>,
 }
 
@@ -63,7 +63,7 @@ impl Endpoint {
     pub(crate) async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (connections, came) = (Mutex::default(), Mutex::default());
+        let (connections, came) = (AtomicUsize::new(0), Mutex::default());
         let shared = Arc::new(Shared { manner: Mutex::new(manner), connections, came });
         let server = tokio::spawn(serve(listener, Arc::clone(&shared)));
         Self { port, shared, server }
@@ -89,7 +89,7 @@ impl Endpoint {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.shared.connections.lock().unwrap().len()
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// Everything that was read whole.
@@ -120,7 +120,7 @@ impl Drop for Endpoint {
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let mut exchanges = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        shared.connections.lock().unwrap().push(Instant::now());
+        shared.connections.fetch_add(1, Ordering::SeqCst);
         exchanges.spawn(exchange(stream, Arc::clone(&shared)));
     }
 }
@@ -156,7 +156,7 @@ async fn read(stream: &mut TcpStream) -> Option<Came> {
     let event: serde_json::Value = serde_json::from_slice(&request[end..]).ok()?;
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     let (id, name, job) = (text(&event["delivery_id"])?, text(&event["event"])?, text(&event["data"]["id"])?);
-    Some(Came { id, event: name, job, at: Instant::now() })
+    Some(Came { id, event: name, job })
 }
 
 async fn answer(stream: &mut TcpStream, manner: Manner) -> std::io::Result<()> {

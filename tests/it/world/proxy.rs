@@ -12,7 +12,7 @@ mod queue_signature;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::stream;
 use http_body_util::{BodyExt as _, Full};
@@ -162,14 +162,14 @@ impl Trap {
 
 /// An exchange that took place.
 #[derive(Debug, Clone)]
+#[expect(dead_code, reason = "port and attempt are for those who read why a test failed")]
 pub(crate) struct Seen {
-    pub(crate) port: usize,
+    port: usize,
     pub(crate) exchange: Exchange,
     pub(crate) job: Option<String>,
-    pub(crate) attempt: Option<u64>,
+    attempt: Option<u64>,
     /// The service's answer, whether it was passed on or not.
     pub(crate) status: Option<u16>,
-    pub(crate) at: Instant,
 }
 
 /// Where everything leads.
@@ -378,7 +378,7 @@ impl Behind {
     }
 
     fn record(&self, exchange: Exchange, job: Option<String>, attempt: Option<u64>, status: Option<u16>) {
-        let seen = Seen { port: self.number, exchange, job, attempt, status, at: Instant::now() };
+        let seen = Seen { port: self.number, exchange, job, attempt, status };
         self.proxy.0.seen.lock().unwrap().push(seen);
     }
 
