@@ -7,12 +7,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod names;
 mod queue_signature;
+mod rules;
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use futures::stream;
 use http_body_util::{BodyExt as _, Full};
@@ -26,139 +26,10 @@ use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// How long a test waits for a rule to be met.
-const MET: Duration = Duration::from_secs(90);
-
-/// As often as anybody asks.
-pub(crate) const EVER: usize = 1_000_000;
-
-/// What an exchange is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exchange {
-    Receive,
-    Extend,
-    Delete,
-    Claim,
-    Heartbeat,
-    Probed,
-    Report,
-    GetSource,
-    PutOutput,
-    PutManifest,
-    /// A client's `POST /v1/jobs`.
-    Create,
-    Other,
-}
-
-/// When of an exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Moment {
-    /// The service has not heard of it.
-    Before,
-    /// The service has answered, and nobody has heard the answer.
-    Between,
-}
-
-/// What is done to an exchange.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Fault {
-    /// `kill -9` of the port's victim: its worker; at a client's port, the service.
-    Kill(Moment),
-    /// It is passed on, and so long after that the victim dies.
-    KillAfter(Duration),
-    /// The victim is stopped. When the trap is opened, what it had sent arrives, and then it is continued.
-    Freeze(Moment),
-    /// Until the trap is opened.
-    Hold(Moment),
-    Delay(Duration),
-    /// It has its effect; its answer is lost with the connection.
-    LoseAnswer,
-    /// Half of its body arrives, then the connection breaks on both sides.
-    BreakOff,
-    /// Answered with this status, by nobody who has to do with it.
-    Status(u16),
-    /// A page instead of an answer, with status 200.
-    Page,
-    /// It has its effect twice; the second answer is the one that is heard.
-    Twice,
-}
-
-/// Which exchanges a fault is for.
-#[derive(Debug, Clone)]
-pub(crate) struct Rule {
-    pub(crate) exchange: Exchange,
-    /// All jobs, where none is named.
-    pub(crate) job: Option<String>,
-    /// All attempts, where none is named.
-    pub(crate) attempt: Option<u64>,
-    /// To be found in the request's body.
-    pub(crate) says: &'static str,
-    pub(crate) times: usize,
-    pub(crate) fault: Fault,
-}
-
-impl Rule {
-    /// Once, at the first such exchange of a job.
-    pub(crate) fn once(job: &str, exchange: Exchange, fault: Fault) -> Self {
-        Self { exchange, job: Some(job.to_owned()), attempt: None, says: "", times: 1, fault }
-    }
-
-    pub(crate) fn times(self, times: usize) -> Self {
-        Self { times, ..self }
-    }
-
-    pub(crate) fn of_attempt(self, attempt: u64) -> Self {
-        Self { attempt: Some(attempt), ..self }
-    }
-}
-
-/// A rule at work.
-#[derive(Clone)]
-pub(crate) struct Trap(Arc<Set>);
-
-struct Set {
-    rule: Rule,
-    /// Exchanges that it was for, so far.
-    begun: AtomicUsize,
-    /// The ports of those that have come to the fault's moment.
-    met: watch::Sender<Vec<usize>>,
-    open: watch::Sender<bool>,
-}
-
-impl Trap {
-    /// Waits until the rule was met as often as it may be. Gives at which ports.
-    pub(crate) async fn met(&self) -> Vec<usize> {
-        let mut met = self.0.met.subscribe();
-        let all = tokio::time::timeout(MET, met.wait_for(|met| met.len() >= self.0.rule.times)).await;
-        all.unwrap_or_else(|_| panic!("never met: {:?}", self.0.rule)).unwrap().clone()
-    }
-
-    pub(crate) fn is_met(&self) -> bool {
-        self.0.met.borrow().len() >= self.0.rule.times
-    }
-
-    /// Lets go what it holds.
-    pub(crate) fn open(&self) {
-        self.0.open.send_replace(true);
-    }
-
-    /// Takes one of the times, if one is left.
-    fn begin(&self) -> bool {
-        let one_more = |begun| (begun < self.0.rule.times).then_some(begun + 1);
-        self.0.begun.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more).is_ok()
-    }
-
-    fn come(&self, port: usize) {
-        self.0.met.send_modify(|met| met.push(port));
-    }
-
-    async fn opened(&self) {
-        self.0.open.subscribe().wait_for(|open| *open).await.unwrap();
-    }
-}
+use self::names::{named, received};
+pub(crate) use self::rules::{EVER, Exchange, Fault, Moment, Rule, Trap};
 
 /// An exchange that took place.
 #[derive(Debug, Clone)]
@@ -211,8 +82,7 @@ impl Proxy {
     }
 
     pub(crate) fn set(&self, rule: Rule) -> Trap {
-        let (begun, met, open) = (AtomicUsize::new(0), watch::Sender::default(), watch::Sender::default());
-        let trap = Trap(Arc::new(Set { rule, begun, met, open }));
+        let trap = Trap::new(rule);
         self.0.traps.lock().unwrap().push(trap.clone());
         trap
     }
@@ -326,7 +196,7 @@ impl Behind {
         }
         let met = self.met(exchange, job.as_deref(), attempt, &body);
         if let Some(trap) = &met {
-            self.before(trap).await?;
+            self.at(Moment::Before, trap).await?;
         }
         let made_up = match met.as_ref().map(|trap| trap.0.rule.fault) {
             Some(Fault::Status(status)) => Some((status, "{}")),
@@ -356,7 +226,7 @@ impl Behind {
         };
         self.record(exchange, job, attempt, status);
         if let Some(trap) = met.or(late) {
-            self.between(&trap).await?;
+            self.at(Moment::Between, &trap).await?;
         }
         let answer = answer?;
         let mut response = Response::new(Full::new(answer.body));
@@ -388,41 +258,12 @@ impl Behind {
         kill(Pid::from_raw(victim), signal).unwrap();
     }
 
-    async fn before(&self, trap: &Trap) -> Result<(), Gone> {
-        match trap.0.rule.fault {
-            Fault::Kill(Moment::Between)
-            | Fault::Freeze(Moment::Between)
-            | Fault::Hold(Moment::Between)
-            | Fault::LoseAnswer
-            | Fault::BreakOff
-            | Fault::Twice => return Ok(()),
-            Fault::Kill(Moment::Before)
-            | Fault::Freeze(Moment::Before)
-            | Fault::Hold(Moment::Before)
-            | Fault::KillAfter(_)
-            | Fault::Delay(_)
-            | Fault::Status(_)
-            | Fault::Page => trap.come(self.number),
+    /// Does what the fault says, if this is its moment.
+    async fn at(&self, moment: Moment, trap: &Trap) -> Result<(), Gone> {
+        if trap.0.rule.fault.moment() != moment {
+            return Ok(());
         }
-        self.suffer(trap).await
-    }
-
-    async fn between(&self, trap: &Trap) -> Result<(), Gone> {
-        match trap.0.rule.fault {
-            Fault::Kill(Moment::Before)
-            | Fault::Freeze(Moment::Before)
-            | Fault::Hold(Moment::Before)
-            | Fault::KillAfter(_)
-            | Fault::Delay(_)
-            | Fault::Status(_)
-            | Fault::Page => return Ok(()),
-            Fault::Kill(Moment::Between)
-            | Fault::Freeze(Moment::Between)
-            | Fault::Hold(Moment::Between)
-            | Fault::LoseAnswer
-            | Fault::BreakOff
-            | Fault::Twice => trap.come(self.number),
-        }
+        trap.come(self.number);
         self.suffer(trap).await
     }
 
@@ -493,47 +334,6 @@ impl Behind {
         }
         Ok(Answer { status, headers, body })
     }
-}
-
-/// What an exchange is, and of which job and attempt, as far as its head says.
-fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
-    if let Some(target) = parts.headers.get("x-amz-target") {
-        let exchange = match target.to_str().unwrap_or_default() {
-            "AmazonSQS.ReceiveMessage" => Exchange::Receive,
-            "AmazonSQS.ChangeMessageVisibility" => Exchange::Extend,
-            "AmazonSQS.DeleteMessage" => Exchange::Delete,
-            _ => Exchange::Other,
-        };
-        return (exchange, None, None);
-    }
-    let steps: Vec<&str> = parts.uri.path().split('/').skip(1).collect();
-    match (parts.method.as_str(), &steps[..]) {
-        ("POST", ["internal", "v1", "jobs", job, "claim"]) => (Exchange::Claim, Some((*job).to_owned()), None),
-        ("POST", ["internal", "v1", "jobs", job, "attempts", attempt, call]) => {
-            let exchange = match *call {
-                "heartbeat" => Exchange::Heartbeat,
-                "probed" => Exchange::Probed,
-                "report" => Exchange::Report,
-                _ => Exchange::Other,
-            };
-            (exchange, Some((*job).to_owned()), attempt.parse().ok())
-        }
-        ("PUT", [_, "outputs", job, _, "manifest.json"]) => (Exchange::PutManifest, Some((*job).to_owned()), None),
-        ("PUT", [_, "outputs", job, _, attempt, ..]) => {
-            (Exchange::PutOutput, Some((*job).to_owned()), attempt.parse().ok())
-        }
-        ("GET", [_, "uploads", ..]) => (Exchange::GetSource, None, None),
-        ("POST", ["v1", "jobs"]) => (Exchange::Create, None, None),
-        _ => (Exchange::Other, None, None),
-    }
-}
-
-/// The job of the message that a receive answered with.
-fn received(body: &[u8]) -> Option<String> {
-    let reply: serde_json::Value = serde_json::from_slice(body).ok()?;
-    let message: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(reply["Messages"][0]["Body"].as_str()?).ok()?;
-    Some(message["job_id"].as_str()?.to_owned())
 }
 
 fn replaced(body: &Bytes, old: &str, new: &str) -> Bytes {
