@@ -26,6 +26,8 @@ use crate::world::{Options, World, in_a_world, processes};
 /// What a service says that finds itself killed in the middle of something, or its worker frozen.
 pub(super) const EXPECTED_ERRORS: &[&str] = &["report had no success", "measurement was not accepted"];
 const VANISH: Duration = Duration::from_secs(10);
+/// A try of an event that was not recorded counts as lost after a minute.
+const LOST_TRY: Duration = Duration::from_secs(90);
 /// Jobs of the load that have not ended.
 const AT_ONCE: usize = 3;
 
@@ -102,7 +104,7 @@ pub(super) async fn kill_loop(world: &mut World, endpoint: &Endpoint, dose: Dose
     assert!(count(JobStatus::Completed) > 0);
     let total = client.get("/v1/jobs").await.ok()["total"].clone();
     assert_eq!(total, ended.len(), "one job for each key");
-    all_events_come(endpoint, &ended).await;
+    all_events_come(&client, endpoint, &ended).await;
 }
 
 async fn strike(world: &mut World, endpoint: &Endpoint, blow: Blow) {
@@ -187,15 +189,27 @@ async fn until_answered(client: &Client, path: &str, key: &str, body: &serde_jso
     }
 }
 
-/// Each job's end was told, under one id.
-async fn all_events_come(endpoint: &Endpoint, ended: &BTreeMap<String, Job>) {
-    let missing = || {
+/// Each job's end was told, under one id. What failed several times is due only minutes or hours later: whoever does
+/// not want to wait has it sent again.
+async fn all_events_come(client: &Client, endpoint: &Endpoint, ended: &BTreeMap<String, Job>) {
+    let missing = || -> Vec<&String> {
         let came = endpoint.came();
         let told = |id: &str, event: &str| came.iter().any(|came| came.job == *id && came.event == event);
         let of = |job: &Job| if job.status == JobStatus::Completed { "job.completed" } else { "job.failed" };
-        ended.iter().find(|(id, job)| !told(id, of(job))).map(|(id, _)| id.clone())
+        ended.iter().filter(|(id, job)| !told(id, of(job))).map(|(id, _)| id).collect()
     };
-    processes::eventually("every event", Duration::from_secs(240), || missing().is_none().then_some(())).await;
+    let patience = Instant::now() + LOST_TRY;
+    while !missing().is_empty() && Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    for job in missing() {
+        let path = format!("/v1/jobs/{job}/deliveries");
+        for event in client.get(&path).await.ok()["items"].as_array().unwrap() {
+            let id = event["delivery_id"].as_str().unwrap();
+            client.post(&format!("{path}/{id}/replay"), &json!({})).await.ok();
+        }
+    }
+    processes::eventually("every event", LOST_TRY, || missing().is_empty().then_some(())).await;
     let mut ids: BTreeMap<(String, String), String> = BTreeMap::new();
     for came in endpoint.came() {
         let known = ids.entry((came.job.clone(), came.event.clone())).or_insert_with(|| came.id.clone());
