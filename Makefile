@@ -36,6 +36,11 @@ test: setup ## every test
 	@scripts/setup-python
 	@scripts/test
 
+test-soak: setup ## kills and freezes under load for MINUTES=60, in the order of SEED=; the default suite has a small dose
+	@cargo build --locked --quiet --workspace --bins --tests
+	@MINUTES=$(or $(MINUTES),60) $(if $(SEED),SEED=$(SEED)) \
+		cargo test --locked --quiet --package rotoless-tests --test it faults::soak:: -- --ignored --nocapture
+
 fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES=500 SEED=1)
 	@scripts/setup-python
 	@cargo build --locked --quiet --workspace --bins --tests
@@ -54,4 +59,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test bench openapi fuzz-api lint
+.PHONY: help build setup demo test test-soak bench openapi fuzz-api lint

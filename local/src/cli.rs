@@ -40,8 +40,7 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
-    /// The worker of `rotoless up`, configured by its environment
-    #[command(hide = true)]
+    /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler,
 }
 
@@ -92,9 +91,14 @@ pub(crate) struct UpArgs {
     /// Price list as JSON [default: the published one]
     #[arg(long, value_name = "FILE")]
     pub(crate) pricing: Option<PathBuf>,
-    /// Start no worker: jobs stay pending until one connects
+    /// Start no worker: jobs stay pending until one connects by worker.env of the data directory
     #[arg(long)]
     pub(crate) no_worker: bool,
+    /// Silence after which a worker counts as dead and its job goes to the next one, in seconds
+    // On one machine short, because a restart must not wait two minutes for its own ghost. The least is SQS's patience
+    // as the worker takes it.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(6..=43_200))]
+    pub(crate) lease_seconds: u32,
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,

@@ -14,6 +14,7 @@ mod loops;
 pub(crate) mod secrets;
 pub(crate) mod serve;
 mod worker;
+mod worker_env;
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -33,9 +34,6 @@ use crate::cli::UpArgs;
 use crate::models::models_dir;
 use crate::service_file::ServiceFile;
 
-/// Lease and visibility on one machine: short, because a restart must not wait two minutes for its own ghost.
-const LEASE_SECONDS: u32 = 30;
-
 /// Runs until SIGINT or SIGTERM.
 pub(crate) async fn run(args: UpArgs) -> Result<()> {
     let data_dir = prepare(&args.data_dir.data_dir)?;
@@ -50,7 +48,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         access_key: secrets.access_key.clone(),
         secret_key: secrets.secret_key.clone(),
         chaos: None,
-        visibility_seconds: Some(LEASE_SECONDS),
+        visibility_seconds: Some(args.lease_seconds),
     })
     .await?;
     let models = models_dir(&args.models);
@@ -71,8 +69,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
 
     let server = tokio::spawn(serve::serve(listener, assembly.router(embedded.s3()), stop.port.clone()));
     let loops = loops::spawn(&assembly, embedded, stop.port.clone());
+    let environment = worker_environment(&assembly, &secrets, &models, port, &args)?;
+    worker_env::write(&data_dir, &further_worker(&environment, &data_dir)?)?;
     let worker = (!args.no_worker)
-        .then(|| worker_command(&assembly, &secrets, &data_dir, &models, port, &args))
+        .then(|| worker_command(environment, &data_dir))
         .transpose()?
         .map(|command| tokio::spawn(worker::supervise(command, stop.worker.clone())));
     ServiceFile { url: public_url.clone() }.write(&data_dir)?;
@@ -96,6 +96,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<()> {
         second = interrupted() => second?,
     }
     ServiceFile::remove(&data_dir);
+    worker_env::remove(&data_dir);
     Ok(())
 }
 
@@ -131,15 +132,14 @@ fn public_url(args: &UpArgs, port: u16) -> String {
     format!("http://{host}:{port}")
 }
 
-fn worker_command(
+/// What every worker of this service needs to know.
+fn worker_environment(
     assembly: &Assembly,
     secrets: &Secrets,
-    data_dir: &Path,
     models: &Path,
     port: u16,
     args: &UpArgs,
-) -> Result<WorkerCommand> {
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("paths must be UTF-8");
+) -> Result<Vec<(String, String)>> {
     // The worker calls the port it was born from, whatever name clients use for it.
     let control_host = if args.bind.is_unspecified() { "127.0.0.1".to_owned() } else { url_host(args.bind) };
     let environment = [
@@ -151,20 +151,41 @@ fn worker_command(
         ("AWS_ACCESS_KEY_ID", secrets.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", secrets.secret_key.expose_secret().to_owned()),
         ("MODELS_DIR", text(models)?),
-        ("WORK_DIR", text(&data_dir.join("work"))?),
         ("THREADS", args.threads.to_string()),
-        ("WORKER_ID", "local".to_owned()),
-        ("VISIBILITY_SECONDS", LEASE_SECONDS.to_string()),
+        ("VISIBILITY_SECONDS", args.lease_seconds.to_string()),
         // Here a heartbeat costs nothing, and somebody watches the progress.
         ("HEARTBEAT_SECONDS", "1".to_owned()),
-        ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("ALLOW_HTTP_LOOPBACK", "true".to_owned()),
         ("ALLOW_EGRESS_DANGEROUS", args.allow_egress_dangerous.join(",")),
+    ];
+    Ok(environment.map(owned).to_vec())
+}
+
+/// Our own worker, which gets nothing of this process's environment but what it needs.
+fn worker_command(mut environment: Vec<(String, String)>, data_dir: &Path) -> Result<WorkerCommand> {
+    let own = [
+        ("WORK_DIR", text(&data_dir.join("work"))?),
+        ("WORKER_ID", "local".to_owned()),
+        ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
         ("RUST_LOG", crate::environment("RUST_LOG").unwrap_or_default()),
     ];
-    let environment = environment.map(|(name, value)| (name.to_owned(), value)).to_vec();
+    environment.extend(own.map(owned));
     Ok(WorkerCommand { program: std::env::current_exe().context("cannot find this program")?, environment })
+}
+
+/// The environment of a worker that somebody else starts: apart from our own one's directory.
+fn further_worker(environment: &[(String, String)], data_dir: &Path) -> Result<Vec<(String, String)>> {
+    let work_dir = owned(("WORK_DIR", text(&data_dir.join("work-2"))?));
+    Ok(environment.iter().cloned().chain([work_dir]).collect())
+}
+
+fn owned((name, value): (&str, String)) -> (String, String) {
+    (name.to_owned(), value)
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).context("paths must be UTF-8")
 }
 
 fn url_host(ip: IpAddr) -> String {

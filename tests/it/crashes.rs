@@ -10,6 +10,7 @@ use rotoless_contract::worker::Stage;
 use rotoless_contract::{Job, JobStatus};
 
 use crate::world::client::Client;
+use crate::world::fleet::short_leases;
 use crate::world::media::Clip;
 use crate::world::{Options, World, in_a_world, processes};
 
@@ -36,7 +37,7 @@ async fn paid_once(client: &Client) {
 /// TW-1, K2: `kill -9` in the middle of the inference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_worker_job_completes_once_and_charges_once() {
-    in_a_world(Options::default(), async |world| {
+    in_a_world(Options { args: short_leases(), ..Options::default() }, async |world| {
         let (client, id) = half_way(world).await;
         let worker = world.worker().await;
         let tools = processes::tools_of(world.session());
@@ -56,7 +57,7 @@ async fn killed_worker_job_completes_once_and_charges_once() {
 /// TO-6: `kill -9` of everything that can be asked anything; the rest must notice by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_service_job_completes_once_after_restart() {
-    in_a_world(Options::default(), async |world| {
+    in_a_world(Options { args: short_leases(), ..Options::default() }, async |world| {
         let (client, id) = half_way(world).await;
         world.kill_service(VANISH).await;
         world.up().await;

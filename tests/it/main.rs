@@ -6,6 +6,7 @@ mod architecture;
 mod aws_conformance;
 mod conformance;
 mod crashes;
+mod faults;
 mod fuzz;
 mod guarantees;
 mod hostile_requests;

@@ -8,12 +8,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod client;
+pub(crate) mod disk;
+pub(crate) mod fleet;
 pub(crate) mod media;
 pub(crate) mod models;
 mod oracle;
 pub(crate) mod processes;
+pub(crate) mod proxy;
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -25,6 +30,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use self::client::{Client, Door};
+use self::disk::Disk;
 
 pub(crate) const ADMIN_TOKEN: &str = "operator-of-the-tests";
 /// A debug build on a busy machine.
@@ -35,7 +41,6 @@ const STOP: Duration = Duration::from_secs(60);
 const QUEUE_EMPTIES: Duration = Duration::from_secs(75);
 
 /// How a world is made, and what the oracle lets pass.
-#[derive(Default)]
 pub(crate) struct Options {
     /// The models directory; without one, a fresh one with the free model in the role `light`.
     pub(crate) models: Option<PathBuf>,
@@ -46,6 +51,24 @@ pub(crate) struct Options {
     pub(crate) messages_left: bool,
     /// Further arguments of `rotoless up`.
     pub(crate) args: Vec<String>,
+    /// The data directory lies on a disk of its own, which `mount` makes of this.
+    pub(crate) disk: Option<&'static str>,
+    /// What is logged, as `RUST_LOG` has it.
+    pub(crate) log: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            models: None,
+            no_worker: false,
+            expected_errors: &[],
+            messages_left: false,
+            args: Vec::new(),
+            disk: None,
+            log: "info",
+        }
+    }
 }
 
 /// The service and everything around it.
@@ -53,11 +76,14 @@ pub(crate) struct World {
     options: Options,
     models: PathBuf,
     dir: TempDir,
+    disk: Option<Disk>,
     service: Option<Child>,
     door: Door,
     starts: u32,
     /// Must not be found in any log.
     secrets: Vec<String>,
+    /// Logs of workers that the test started itself.
+    logs: Mutex<Vec<PathBuf>>,
 }
 
 /// Runs a test in a world, then stops the service and asks the oracle.
@@ -87,7 +113,9 @@ impl World {
         });
         let door = Door { url: Arc::new(Mutex::new(String::new())), http: reqwest::Client::new() };
         let secrets = vec![ADMIN_TOKEN.to_owned()];
-        let mut world = Self { options, models, dir, service: None, door, starts: 0, secrets };
+        let disk = options.disk.map(|size| Disk::new(&dir.path().join("data"), size));
+        let mut world =
+            Self { options, models, dir, disk, service: None, door, starts: 0, secrets, logs: Mutex::default() };
         world.up().await;
         world
     }
@@ -123,6 +151,9 @@ impl World {
     fn command(&self) -> Command {
         // A session finds every process again, whichever groups they form; and a killed test kills its service.
         let mut command = Command::new("setsid");
+        if let Some(disk) = &self.disk {
+            command.args(disk.enter());
+        }
         command.args(["setpriv", "--pdeathsig", "KILL"]).arg(program()).arg("up");
         command.args(["--port", "0", "--admin-token", ADMIN_TOKEN]);
         command.arg("--data-dir").arg(self.data_dir()).arg("--models").arg(&self.models);
@@ -130,7 +161,7 @@ impl World {
             command.arg("--no-worker");
         }
         command.args(&self.options.args);
-        command.env("RUST_LOG", "info").stdin(Stdio::null());
+        command.env("RUST_LOG", self.options.log).stdin(Stdio::null());
         command
     }
 
@@ -141,6 +172,11 @@ impl World {
     /// Where the workers' models are.
     pub(crate) fn models(&self) -> &Path {
         &self.models
+    }
+
+    /// The data directory as this process sees it.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.disk.as_ref().map_or_else(|| self.data_dir(), Disk::files)
     }
 
     /// A place for the test's own files.
@@ -178,12 +214,33 @@ impl World {
         processes::eventually("a worker", START, || processes::worker_of(self.session())).await
     }
 
+    /// To the service alone.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.session()), signal).unwrap();
+    }
+
+    /// The queue as workers reach it: a client and its URL.
+    pub(crate) fn queue(&self) -> (aws_sdk_sqs::Client, String) {
+        oracle::queue(self)
+    }
+
+    /// Waits until nobody has a message, and none is left.
+    pub(crate) async fn queue_empties(&self) {
+        oracle::queue_empties(self, QUEUE_EMPTIES).await;
+    }
+
     /// `kill -9` of the service alone: whatever else there is must vanish by itself within `limit`.
     pub(crate) async fn kill_service(&mut self, limit: Duration) {
+        self.service.as_mut().unwrap().kill().unwrap();
+        self.died(limit).await;
+    }
+
+    /// The service was killed by somebody else.
+    pub(crate) async fn died(&mut self, limit: Duration) {
         let session = self.session();
         let mut service = self.service.take().unwrap();
-        service.kill().unwrap();
-        service.wait().unwrap();
+        let status = processes::eventually("the end of the service", limit, || service.try_wait().unwrap()).await;
+        assert_eq!(status.signal(), Some(9), "{}", self.logs());
         processes::eventually("the end of every process", limit, || {
             processes::of_session(session).is_empty().then_some(())
         })
@@ -223,12 +280,39 @@ impl World {
 
     /// Everything that the service and its workers logged so far, over all starts.
     pub(crate) fn logs(&self) -> String {
-        let read = |start| std::fs::read(self.log_path(start)).unwrap_or_default();
-        (1..=self.starts).map(|start| String::from_utf8_lossy(&read(start)).into_owned()).collect()
+        let services = (1..=self.starts).map(|start| self.log_path(start));
+        let workers = self.logs.lock().unwrap().clone();
+        let read = |path: PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        services.chain(workers).map(read).collect()
+    }
+
+    /// Must not be found in any log, either.
+    pub(crate) fn keep_secret(&mut self, secret: String) {
+        self.secrets.push(secret);
+    }
+
+    /// What workers log.
+    pub(crate) fn log_level(&self) -> &'static str {
+        self.options.log
+    }
+
+    /// Judges this file, too, with the logs.
+    pub(crate) fn keep_log(&self, log: PathBuf) {
+        self.logs.lock().unwrap().push(log);
+    }
+
+    /// What a further worker has to know: `worker.env` of the data directory.
+    pub(crate) fn worker_environment(&self) -> BTreeMap<String, String> {
+        let text = std::fs::read_to_string(self.files().join("worker.env")).unwrap();
+        let pair = |line: &str| {
+            let (name, value) = line.split_once('=').unwrap();
+            (name.to_owned(), value.trim_matches('\'').to_owned())
+        };
+        text.lines().map(pair).collect()
     }
 
     fn secrets_file(&self) -> serde_json::Value {
-        serde_json::from_slice(&std::fs::read(self.data_dir().join("secrets.json")).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.files().join("secrets.json")).unwrap()).unwrap()
     }
 
     async fn finish(mut self) {
@@ -240,6 +324,9 @@ impl World {
         }
         let (status, _) = self.interrupt().await;
         assert!(status.success(), "a stop ended with {status}: {}", self.logs());
+        if let Some(disk) = self.disk.take() {
+            disk.give_back();
+        }
         oracle::judge(&self).await;
     }
 }

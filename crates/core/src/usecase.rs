@@ -20,7 +20,7 @@ pub use attempt::AttemptCalls;
 pub use cancel::{Cancel, CancelError};
 pub use claim::Claims;
 pub use delete::{Delete, DeleteError};
-pub use deliver::{Deliver, Delivered};
+pub use deliver::{Busy, Deliver, Delivered};
 pub use estimate::Estimate;
 pub use replay::{Replay, ReplayError};
 pub use submit::{Created, IdempotencyKey, NotExportable, Submit, SubmitError};

@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use url::Url;
 
-use super::LEASE_SECONDS;
 use super::secrets::Secrets;
 use crate::cli::UpArgs;
 
@@ -222,7 +221,7 @@ fn policy(args: &UpArgs, models: &Path) -> Result<Policy> {
         }
     };
     Ok(Policy {
-        lease: SignedDuration::from_secs(i64::from(LEASE_SECONDS)),
+        lease: SignedDuration::from_secs(i64::from(args.lease_seconds)),
         // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
         allow_http: !args.allow_egress_dangerous.is_empty(),
         rates: Rates { reads: PerMinute::new(args.reads_per_minute), creates: PerMinute::new(args.creates_per_minute) },

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rotoless_core::usecase::{Deliver, Sweep};
+use rotoless_core::usecase::{Busy, Deliver, Sweep};
 use rotoless_embedded::Embedded;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
 
 const DELIVER_EVERY: Duration = Duration::from_secs(1);
+/// Ticks at once: as many as begin while the slowest one lasts.
+const MOST_TICKS: usize = 30;
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 
@@ -27,12 +29,22 @@ pub(crate) fn spawn(assembly: &Assembly, embedded: Embedded, stop: CancellationT
     })
 }
 
+/// Ticks beside one another: a tick lasts as long as its slowest endpoint, and nobody else is to wait for that.
 async fn deliver(deliver: Arc<Deliver>, stop: CancellationToken) {
+    let busy = Busy::default();
+    let mut ticks = JoinSet::new();
     while !stopped_within(DELIVER_EVERY, &stop).await {
-        if let Err(err) = deliver.tick().await {
-            tracing::error!(error = %err, "deliver could not list what is due");
+        while ticks.try_join_next().is_some() {}
+        if ticks.len() < MOST_TICKS {
+            let (deliver, busy) = (Arc::clone(&deliver), busy.clone());
+            ticks.spawn(async move {
+                if let Err(err) = deliver.tick_beside(&busy).await {
+                    tracing::error!(error = %err, "deliver could not list what is due");
+                }
+            });
         }
     }
+    while ticks.join_next().await.is_some() {}
 }
 
 async fn sweep(sweep: Arc<Sweep>, stop: CancellationToken) {

@@ -89,6 +89,12 @@ pub(crate) async fn send(request: reqwest::RequestBuilder) -> Reply {
 }
 
 impl Client {
+    /// The same client, by another way in.
+    pub(crate) fn through(&self, url: &str) -> Self {
+        let door = Door { url: Arc::new(Mutex::new(url.to_owned())), http: self.door.http.clone() };
+        Self { door, key: self.key.clone() }
+    }
+
     pub(crate) fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
         self.door.http.request(method, self.door.url(path)).header("X-Api-Key", &self.key)
     }

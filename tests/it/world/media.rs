@@ -28,6 +28,9 @@ impl Clip {
     pub(crate) fn make(self, dir: &Path) -> PathBuf {
         let Self { width, height, fps, seconds } = self;
         let path = dir.join(format!("clip-{width}x{height}-{seconds}.mp4"));
+        if path.exists() {
+            return path;
+        }
         let ground = format!("color=c=0x203040:s={width}x{height}:r={fps}:d={seconds}");
         let subject = format!("color=c=0xf0e0d0:s={}x{}:r={fps}:d={seconds}", width / 4, height / 3);
         let tone = format!("sine=frequency=440:duration={seconds}");

@@ -15,7 +15,7 @@ use rotoless_contract::signature::sha256_hex;
 use rotoless_embedded::{Embedded, EmbeddedConfig, REGION};
 use serde_json::Value;
 
-use super::{World, processes};
+use super::World;
 use crate::aws_conformance::stack::{Clients, Endpoints, serve_s3};
 
 /// Claims of one run that may count.
@@ -47,14 +47,19 @@ struct Account {
     rows: Vec<Row>,
 }
 
-/// Waits until the running service's worker has left nothing in the queue.
-pub(super) async fn queue_empties(world: &World, limit: Duration) {
-    let worker = world.worker().await;
-    let variable = |name: &str| processes::variable(worker, name).expect("the worker knows its queue");
+/// The running service's queue.
+pub(super) fn queue(world: &World) -> (aws_sdk_sqs::Client, String) {
+    let environment = world.worker_environment();
+    let variable = |name: &str| environment[name].clone();
     let credentials = Credentials::from_keys(variable("AWS_ACCESS_KEY_ID"), variable("AWS_SECRET_ACCESS_KEY"), None);
     let endpoints = Endpoints { sqs: Some(variable("AWS_ENDPOINT_URL_SQS")), ..Endpoints::default() };
     let sqs = Clients::new(endpoints, REGION, credentials).sqs;
-    let queue = variable("QUEUE_URL");
+    (sqs, variable("QUEUE_URL"))
+}
+
+/// Waits until the running service's workers have left nothing in the queue.
+pub(super) async fn queue_empties(world: &World, limit: Duration) {
+    let (sqs, queue) = queue(world);
     let deadline = Instant::now() + limit;
     loop {
         let left = messages(&sqs, &queue).await;

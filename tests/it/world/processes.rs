@@ -44,14 +44,6 @@ pub(crate) fn peak_memory(id: i32) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A variable of another process's environment, as it was started with.
-pub(crate) fn variable(id: i32, name: &str) -> Option<String> {
-    let environment = fs::read(format!("/proc/{id}/environ")).ok()?;
-    let environment = String::from_utf8_lossy(&environment).into_owned();
-    let found = environment.split('\0').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-    found.map(str::to_owned)
-}
-
 /// Tries until there is something, at most `limit`.
 pub(crate) async fn eventually<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;

@@ -6,10 +6,10 @@
 //! delays it by [`TRY_LEASE`] and never loses it; an event keeps its id over all tries. The events of one client to
 //! one endpoint wait for each other, and for nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -38,6 +38,8 @@ const BATCH: u32 = 200;
 const READS: usize = 16;
 /// Endpoints sent to at once.
 const ENDPOINTS: usize = 64;
+/// Endpoints sent to at once by all ticks of a process: each has up to [`PER_ENDPOINT`] connections.
+const MOST_BUSY: usize = 256;
 /// Exchanges with one endpoint at once.
 const PER_ENDPOINT: usize = 2;
 /// A tick begins no exchange with an endpoint that has kept it this long. The rest stays due for the next tick.
@@ -137,12 +139,45 @@ enum Done {
 /// Whose events, and scheme, host and port they go to.
 type Endpoint = (ClientId, String);
 
+/// Endpoints that ticks of this process are busy with. Ticks that share it may run beside one another: each leaves
+/// alone what another one serves, so that an endpoint never has more exchanges at once than one tick gives it.
+#[derive(Debug, Clone, Default)]
+pub struct Busy(Arc<Mutex<BTreeSet<Endpoint>>>);
+
+/// One endpoint, until dropped.
+struct Served(Busy, Endpoint);
+
+impl Busy {
+    fn begin(&self, endpoint: Endpoint) -> Option<Served> {
+        let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if busy.len() >= MOST_BUSY {
+            return None;
+        }
+        busy.insert(endpoint.clone()).then(|| Served(self.clone(), endpoint))
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
 impl Deliver {
     /// One tick over the due events. It lasts about as long as the slowest endpoint is given: two exchanges.
     ///
     /// # Errors
     /// [`StoreError`] when the due events cannot be listed.
     pub async fn tick(&self) -> Result<Delivered, StoreError> {
+        self.tick_beside(&Busy::default()).await
+    }
+
+    /// The same, beside other ticks that share `busy`: whoever waits for this one's end before the next one begins
+    /// makes every endpoint wait for the slowest.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the due events cannot be listed.
+    pub async fn tick_beside(&self, busy: &Busy) -> Result<Delivered, StoreError> {
         let mut delivered = Delivered::default();
         let due = self.deliveries.due_deliveries(self.clock.now(), BATCH).await?;
         let mut found = stream::iter(due)
@@ -156,8 +191,15 @@ impl Deliver {
                 Err(err) => delivered += Delivered::one(Err(err), &job, &id),
             }
         }
-        let mut lanes =
-            stream::iter(endpoints.into_values()).map(|events| self.serve_endpoint(events)).buffer_unordered(ENDPOINTS);
+        let ours = endpoints.into_iter().filter_map(|(endpoint, events)| Some((busy.begin(endpoint)?, events)));
+        let lanes: Vec<_> = ours.collect();
+        let mut lanes = stream::iter(lanes)
+            .map(|(served, events)| async move {
+                let delivered = self.serve_endpoint(events).await;
+                drop(served);
+                delivered
+            })
+            .buffer_unordered(ENDPOINTS);
         while let Some(served) = lanes.next().await {
             delivered += served;
         }
