@@ -21,7 +21,13 @@ pub enum EngineError {
     /// A container without a picture.
     #[error("the file has no video stream")]
     NoVideoStream,
-    /// The picture cannot be decoded to its end.
+    /// A stream of a codec that is not accepted.
+    #[error("the file's codec `{name}` is not supported")]
+    Codec {
+        /// As ffmpeg calls it.
+        name: String,
+    },
+    /// The picture, or the sound, cannot be decoded to its end.
     #[error("the video is damaged: {detail}")]
     Damaged {
         /// What was found, for the operator.
@@ -120,7 +126,7 @@ impl EngineError {
     #[must_use]
     pub const fn reason(&self) -> FailureReason {
         match self {
-            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } => {
+            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Codec { .. } | Self::Damaged { .. } => {
                 FailureReason::InvalidMedia
             }
             Self::Background(_) => FailureReason::InvalidBackground,
@@ -150,7 +156,12 @@ impl EngineError {
     pub(crate) fn of_background(self) -> Self {
         let is_of_the_file = matches!(
             self,
-            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } | Self::Limit(_)
+            Self::NotAVideo
+                | Self::NotAPicture
+                | Self::NoVideoStream
+                | Self::Codec { .. }
+                | Self::Damaged { .. }
+                | Self::Limit(_)
         );
         if is_of_the_file { Self::Background(Box::new(self)) } else { self }
     }

@@ -11,6 +11,7 @@
 mod backdrop;
 pub mod bench;
 mod child;
+mod codecs;
 mod container;
 mod decode;
 mod encode;
@@ -28,6 +29,7 @@ mod pipeline;
 mod probe;
 pub mod registry;
 mod scaling;
+mod sound;
 mod stills;
 #[cfg(test)]
 mod test_runtime;
@@ -37,6 +39,7 @@ pub mod tiny;
 mod tools;
 mod verify;
 
+pub use self::child::Isolation;
 pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
 pub use self::probe::Probe;

@@ -209,9 +209,11 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         max_side: promise.limits.max_side.max(side(promise.size.width)).max(side(promise.size.height)),
     };
     probe(tools, file, &limits).map_err(|error| match error {
-        EngineError::NotAVideo | EngineError::NoVideoStream | EngineError::Damaged { .. } | EngineError::Limit(_) => {
-            failed(error.to_string())
-        }
+        EngineError::NotAVideo
+        | EngineError::NoVideoStream
+        | EngineError::Codec { .. }
+        | EngineError::Damaged { .. }
+        | EngineError::Limit(_) => failed(error.to_string()),
         other @ (EngineError::BeyondPaidLength { .. }
         | EngineError::NotAPicture
         | EngineError::Background(_)
@@ -284,6 +286,10 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
     // New timestamps: whatever the container's are, no frame is dropped or shown twice on the way to us.
     command.filter(format!("{plane}scale={width}:{height}:flags=area,format=gray,settb=1/25,setpts=N"));
     command.args(["-r", "25", "-f", "rawvideo", "pipe:1"]);
+    if promise.sound_ms.is_some() {
+        // Its length is known by now; that it decodes is not.
+        command.map("0:a:0").args(["-f", "null", "pipe:2"]);
+    }
 
     let confinement = Confinement { memory_bytes: MEMORY_BYTES, cpu_seconds: promise.cpu_seconds, file_bytes: 0 };
     let mut child = Child::spawn("the check of the output", command, confinement)?;

@@ -12,6 +12,9 @@ use super::Container;
 /// Boxes of the outermost level that are walked: enough for an hour of fragments.
 const MAX_BOXES: usize = 100_000;
 
+/// As much of a segment index as is read: 87 thousand fragments.
+const MAX_INDEX_BYTES: u64 = 1 << 20;
+
 /// The least length that the file must have, as far as it tells.
 pub(super) fn least_length(container: Container, file: &mut File) -> Result<u64> {
     match container {
@@ -42,12 +45,33 @@ fn mov(file: &mut File) -> Result<u64> {
             break;
         }
         let end = at.saturating_add(size);
-        if matches!(&kind.to_be_bytes(), b"moov" | b"mdat" | b"moof") {
-            least = least.max(end);
+        match &kind.to_be_bytes() {
+            b"moov" | b"mdat" | b"moof" => least = least.max(end),
+            // What it refers to stands behind it: fragments, which are whole boxes each, so that a file which ends
+            // between two of them looks like one that is whole.
+            b"sidx" => least = least.max(end.saturating_add(referenced(file, at, size)?)),
+            _ => {}
         }
         at = end;
     }
     Ok(least)
+}
+
+/// Bytes behind a segment index that it says are there.
+fn referenced(file: &mut File, at: u64, size: u64) -> Result<u64> {
+    let mut content = vec![0; usize::try_from(size.min(MAX_INDEX_BYTES)).unwrap_or(0)];
+    let got = read_at(file, at, &mut content)?;
+    let content = content.get(..got).unwrap_or_default();
+    // Version and flags, id, timescale; earliest time and first offset are 32 or 64 bits each; then the count.
+    let (offset_at, offset_bytes) = if content.get(8) == Some(&0) { (24, 4) } else { (28, 8) };
+    let Some(offset) = content.get(offset_at..offset_at + offset_bytes) else { return Ok(0) };
+    let offset = offset.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
+    let entries = content.get(offset_at + offset_bytes + 4..).unwrap_or_default();
+    // One bit tells what is referred to; the size is the other 31.
+    let sizes = entries
+        .chunks_exact(12)
+        .map(|entry| u64::from(u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]) & 0x7fff_ffff));
+    Ok(sizes.fold(offset, u64::saturating_add))
 }
 
 /// The EBML header, then the segment: all the rest of the file.
@@ -148,6 +172,19 @@ mod tests {
         assert_eq!(least(Container::Mov, b"\0\0\0\x08moov\xff\xff\xff\xffjunk"), 8);
         assert_eq!(least(Container::Matroska, b"\x1a\x45\xdf\xa3\x81\0\x18\x53\x80\x67\x42\x00"), 12 + 0x200);
         assert_eq!(least(Container::Avi, b"RIFF\x10\0\0\0AVI "), 24);
+    }
+
+    #[test]
+    fn a_segment_index_tells_of_what_stands_behind_it() {
+        let mut index = b"\0\0\0\x38sidx\0\0\0\0\0\0\0\x01\0\0\x03\xe8\0\0\0\0\0\0\0\x05\0\0\0\x02".to_vec();
+        for size in [100_u32, 0x8000_0000 | 23] {
+            index.extend(size.to_be_bytes());
+            index.extend([0; 8]);
+        }
+        assert_eq!(least(Container::Mov, &index), 56 + 5 + 123);
+        for length in 8..index.len() {
+            least(Container::Mov, &index[..length]);
+        }
     }
 
     #[test]
