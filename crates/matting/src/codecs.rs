@@ -106,7 +106,8 @@ pub(crate) fn is_accepted(codec: &str) -> bool {
 pub(crate) fn decoder_whitelist() -> &'static str {
     static LIST: OnceLock<String> = OnceLock::new();
     LIST.get_or_init(|| {
-        let decoders: Vec<&str> = VIDEO.iter().chain(SOUND).chain(TITLES).flat_map(|(_, decoders)| *decoders).copied().collect();
+        let decoders: Vec<&str> =
+            VIDEO.iter().chain(SOUND).chain(TITLES).flat_map(|(_, decoders)| *decoders).copied().collect();
         decoders.join(",")
     })
 }

@@ -234,8 +234,9 @@ fn variable_fps(steps: &[i64], tick: f64, average: f64) -> f64 {
     if tenth * 1.8 < median {
         return (1.0 / tenth).min(MAX_BURST_FPS).max(1.0 / median);
     }
-    // Jitter alone keeps the mean.
-    if usual_rate(average).is_some() { average } else { 1.0 / median }
+    // Most distances alike: what differs are frames that are missing. Otherwise it is jitter, which keeps the mean.
+    let alike = steps.iter().filter(|step| (seconds(**step, tick) - median).abs() <= tick.max(0.001)).count();
+    if alike * 10 < steps.len() * 6 && usual_rate(average).is_some() { average } else { 1.0 / median }
 }
 
 /// Whether every frame stands where a constant rate puts it, but for the rounding of timestamps.
@@ -306,6 +307,14 @@ mod tests {
         let stamps: Vec<i64> = (0..300).map(|n| n * 1000 / 30 + jitter[n as usize % 10]).collect();
         let timeline = build(at(&stamps), MS).unwrap();
         assert_eq!((timeline.rate, timeline.frames, timeline.is_variable), (Rate { num: 30, den: 1 }, 300, true));
+    }
+
+    /// 23.75 frames a second on the average are near a usual rate, and it is not theirs.
+    #[test]
+    fn one_missing_frame_of_twenty_does_not_make_another_rate() {
+        let stamps: Vec<i64> = (0..21).filter(|n| *n != 1).collect();
+        let timeline = build(at(&stamps), 0.04).unwrap();
+        assert_eq!((timeline.rate, timeline.frames), (Rate { num: 25, den: 1 }, 21));
     }
 
     #[test]

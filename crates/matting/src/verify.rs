@@ -29,7 +29,7 @@ use crate::error::EngineError;
 use crate::frame::Size;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::pack::{Frames, stills_of};
-use crate::pipeline::supervise::{Halt, StageEnd, StageWork, Told, supervise};
+use crate::pipeline::supervise::{Halt, NO_FRAME_LIMIT, StageEnd, StageWork, Told, supervise};
 use crate::probe::{Probe, probe};
 use crate::stills::Still;
 use crate::timeline::Rate;
@@ -298,7 +298,7 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
     let halt = Halt::default();
     halt.kills(&child);
     let frames = AtomicU64::new(0);
-    let told = Told { watch, stage: Stage::Verify, done: &frames, total: promise.frames() };
+    let told = Told { watch, stage: Stage::Verify, done: &frames, total: promise.frames(), patience: NO_FRAME_LIMIT };
     let work = || {
         compare(stdout, promise, &frames)?;
         let ended = child.wait()?;

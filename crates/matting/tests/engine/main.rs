@@ -12,6 +12,8 @@ mod hostile;
 mod hostile_backgrounds;
 mod media_rules;
 mod memory;
+mod outputs;
 mod picture;
+mod sound;
 mod support;
 mod teardown;

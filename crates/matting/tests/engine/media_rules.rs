@@ -37,7 +37,8 @@ struct Rule {
 }
 
 const H264: &str = "-c:v libx264 -preset ultrafast -crf 6";
-const BT709: &str = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd,format=yuv420p";
+const BT709: &str = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd,format=yuv420p,\
+                     setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709";
 const TAGS: &str = "-color_range tv -colorspace bt709 -color_primaries bt709 -color_trc bt709";
 
 /// What most rules have in common.
@@ -217,7 +218,7 @@ fn every_depth_matrix_and_range_keeps_the_colour() {
         ),
         ffv1("RGB", "format=bgr0", "-c:v ffv1", &[]),
         ffv1("planar RGB of 10 bits", "format=gbrp10le", "-c:v ffv1", &["8 bits"]),
-        ffv1("gray", "format=gray", "-c:v ffv1", &[]).shown([253; 3]),
+        ffv1("gray", "format=gray,lut=c0='min(val*13/10,255)'", "-c:v ffv1", &[]).shown([253; 3]),
         ffv1(
             "wide primaries without HDR",
             "scale=out_color_matrix=bt709,setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=tv,\
@@ -288,8 +289,17 @@ fn every_usual_codec_and_container_is_read() {
         rule("MPEG-4 in MP4", "4.mp4", "-c:v mpeg4 -q:v 2"),
         rule("MPEG-2 in MKV", "2.mkv", "-c:v mpeg2video -q:v 2"),
         rule("Motion JPEG in AVI", "j.avi", "-c:v mjpeg -q:v 2 -pix_fmt yuvj420p"),
-        rule("ProRes 422", "p.mov", "-c:v prores_ks -profile:v 3 -pix_fmt yuv422p10le -colorspace bt709"),
-        rule("DNxHR", "d.mov", "-c:v dnxhd -profile:v dnxhr_hq -pix_fmt yuv422p -colorspace bt709"),
+        rule(
+            "ProRes 422",
+            "p.mov",
+            "-c:v prores_ks -profile:v 3 -pix_fmt yuv422p10le -colorspace bt709 -color_primaries bt709 -color_trc bt709",
+        ),
+        Rule {
+            picture: ("256x128", 25, 4),
+            size: (256, 128),
+            frames: 4,
+            ..rule("DNxHR", "d.mov", "-c:v dnxhd -profile:v dnxhr_hq -pix_fmt yuv422p -colorspace bt709")
+        },
         rule("PNG in MOV", "n.mov", "-c:v png -pix_fmt rgb24"),
         rule("Animation in MOV", "q.mov", "-c:v qtrle -pix_fmt rgb24"),
         rule("uncompressed in AVI", "r.avi", "-c:v rawvideo -pix_fmt bgr24"),
