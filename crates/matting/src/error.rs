@@ -237,6 +237,14 @@ pub enum LimitExceeded {
         /// Accepted.
         max: usize,
     },
+    /// Entries of an edit list.
+    #[error("the file has an edit list of {edits} entries, more than {max}")]
+    Edits {
+        /// Found.
+        edits: u32,
+        /// Accepted.
+        max: u32,
+    },
     /// Size of the output.
     #[error("the output would be larger than {max} bytes")]
     Output {

@@ -20,6 +20,8 @@ mod error;
 pub mod fetch;
 mod finish;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod media_arguments;
 mod model;
 mod model_picture;

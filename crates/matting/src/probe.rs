@@ -244,6 +244,24 @@ fn described_by(command: Command) -> Result<Description, EngineError> {
     })
 }
 
+/// What the parsers of ffprobe's answers make of any bytes: all that is done with them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_answers(bytes: &[u8]) {
+    let limits = MediaLimits::default();
+    if let Ok(description) = Description::read(bytes) {
+        description.unsupported_codec();
+        if let Ok(chosen) = Chosen::of(&description) {
+            let _ = Picture::of(chosen.video, &limits);
+        }
+    }
+    let wanted = Wanted { video: 0, audio: Some(1), max_packets: 1000 };
+    if let Ok(stamps) = Stamps::read(bytes, wanted) {
+        for tick in [1e-9, 0.001, 0.04, 1.0] {
+            let _ = Timeline::build(stamps.video.clone(), tick, 0.0, Rate::parse("25/1"), &limits);
+        }
+    }
+}
+
 /// Runs ffprobe under its caps and gives its output to `parse`.
 fn run<T>(
     command: Command,

@@ -4,9 +4,9 @@
 //! an output. Invariants: alpha is decoded by a decoder that knows it, and compared frame by frame with the matte that
 //! was written; nothing is believed because an encoder ended with success.
 
-mod gif;
-mod webp;
-mod zip;
+pub(crate) mod gif;
+pub(crate) mod webp;
+pub(crate) mod zip;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -10,6 +10,7 @@ mod backgrounds;
 mod formats;
 mod hostile;
 mod hostile_backgrounds;
+mod hostile_media;
 mod media_rules;
 mod memory;
 mod outputs;

@@ -303,7 +303,7 @@ fn every_usual_codec_and_container_is_read() {
         rule("PNG in MOV", "n.mov", "-c:v png -pix_fmt rgb24"),
         rule("Animation in MOV", "q.mov", "-c:v qtrle -pix_fmt rgb24"),
         rule("uncompressed in AVI", "r.avi", "-c:v rawvideo -pix_fmt bgr24"),
-        rule("Theora in MKV", "t.mkv", "-c:v libtheora -q:v 10"),
+        rule("Theora in MKV", "t.mkv", "-c:v libtheora -q:v 10 -g 1"),
         rule("HuffYUV in AVI", "h.avi", "-c:v huffyuv -pix_fmt yuv422p"),
     ];
     let bench = Bench::new();

@@ -62,6 +62,10 @@ fn later(bench: &Bench, name: &str, clip: &Path, stream: &str) -> PathBuf {
 fn check(bench: &Bench, engine: &Engine, clip: &Path, format: OutputFormat, [flash, near]: [f64; 2]) {
     let beep = beep_seconds(clip);
     assert!((beep - near).abs() < 0.04, "{}: beep at {beep}", clip.display());
+    check_times(bench, engine, clip, format, [flash, beep]);
+}
+
+fn check_times(bench: &Bench, engine: &Engine, clip: &Path, format: OutputFormat, [flash, beep]: [f64; 2]) {
     let order = spec(Model::Human, format, Background::Color { color: Rgb([0, 0, 0]) });
     let (output, finished) = bench.run(engine, clip, &order).unwrap();
     let info = &finished.output;
@@ -189,7 +193,8 @@ fn the_default_one_of_several_tracks_is_kept_and_told() {
             "default",
         ],
     );
-    check(&bench, &engine, &two, OutputFormat::Mp4, [0.4, 0.4]);
+    // Later by the padding of AAC, which Matroska does not tell.
+    check_times(&bench, &engine, &two, OutputFormat::Mp4, [0.4, 0.423]);
     let (_, finished) = bench.run(&engine, &two, &transparent(Model::Human)).unwrap();
     assert!(finished.warnings.iter().any(|warning| warning.contains("2 sound tracks")), "{:?}", finished.warnings);
 }

@@ -113,7 +113,12 @@ fn an_output_counts_only_if_its_encoder_ended_well_and_left_it_whole() {
         // Cut off at the end, as on a disk that ran full unnoticed.
         (format!("\"$real\" \"$@\"; {output}; truncate -s -300 $file"), FailureReason::VerificationFailed),
         // Whole, but without its sound.
-        (format!("\"$real\" \"$@\"; {output}; \"$real\" -v error -i $file -an -c copy -f webm -y $file.2; mv $file.2 $file"), FailureReason::VerificationFailed),
+        (
+            format!(
+                "\"$real\" \"$@\"; {output}; \"$real\" -v error -i $file -an -c copy -f webm -y $file.2; mv $file.2 $file"
+            ),
+            FailureReason::VerificationFailed,
+        ),
     ] {
         let script = format!("case \"$*\" in *pipe:0*) {fault};; *) exec \"$real\" \"$@\";; esac");
         let engine = free_engine_with(&bench, scripted_ffmpeg(&bench, &script));
