@@ -47,6 +47,13 @@ fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES
 	@ROTOLESS_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) ROTOLESS_FUZZ_SEED=$(or $(SEED),1) \
 		cargo test --locked --quiet --package rotoless-tests --test it fuzz:: -- --nocapture
 
+fuzz: ## the parsers of media under libFuzzer, for long (TARGET=container FUZZ_SECONDS=600)
+	@mkdir -p target/fuzz/corpus/$(or $(TARGET),container)
+	@RUSTFLAGS='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1' \
+		CARGO_TARGET_DIR=target/fuzz cargo run --locked --quiet --release --manifest-path fuzz/Cargo.toml --target $$(rustc -vV | sed -n 's/^host: //p') -- \
+		target/fuzz/corpus/$(or $(TARGET),container) fuzz/seeds/$(or $(TARGET),container) \
+		-max_total_time=$(or $(FUZZ_SECONDS),600) -rss_limit_mb=512 -timeout=5 -artifact_prefix=target/fuzz/
+
 bench: setup ## the pipeline beside its floor, the API beside its calls of AWS and under load; PROFILE=release
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
@@ -59,4 +66,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-soak bench openapi fuzz-api lint
+.PHONY: help build setup demo test test-soak bench openapi fuzz fuzz-api lint

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, Tools, fetch};
+use rotoless_matting::{Engine, EngineConfig, Isolation, Tools, fetch};
 
 use crate::cli::DoctorArgs;
 use crate::models::models_dir;
@@ -29,6 +29,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
             Err(err) => Finding::Missing(format!("ONNX Runtime: {err}. Run `rotoless models fetch`")),
         });
     }
+    findings.push(match Isolation::of_this_machine() {
+        Isolation::Network | Isolation::UserAndNetwork => Finding::Fine("ffmpeg runs without a network".to_owned()),
+        Isolation::None => Finding::Optional(
+            "this machine allows no network namespaces: ffmpeg is kept from the network by its own options alone"
+                .to_owned(),
+        ),
+    });
     findings.push(check_disk(&args.data_dir.data_dir));
 
     let mut out = std::io::stdout().lock();

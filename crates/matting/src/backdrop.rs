@@ -6,7 +6,7 @@
 //! planes of the canvas's size, BT.709, like every frame.
 
 mod moving;
-mod still;
+pub(crate) mod still;
 
 use std::path::Path;
 

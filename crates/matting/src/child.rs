@@ -21,6 +21,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 pub(crate) use self::confine::Confinement;
+pub use self::confine::Isolation;
 use crate::error::EngineError;
 
 /// What is kept of a child's stderr: its end, where the reason stands.
@@ -297,6 +298,37 @@ mod tests {
 
         let mut busy = shell("while :; do :; done");
         assert!(busy.wait().unwrap().status.signal().is_some());
+    }
+
+    /// G-27: where namespaces are allowed a child finds nothing to connect to, not even on this machine.
+    #[test]
+    fn a_child_has_no_network() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port} && echo connected");
+        let connect = |command: &mut Command| {
+            command.args(["-c", &script]);
+        };
+        let mut free = Command::new("/bin/bash");
+        connect(&mut free);
+        assert_eq!(free.output().unwrap().stdout, b"connected\n", "the test's own way to connect does not work");
+        listener.accept().unwrap();
+
+        let mut command = Command::new("/bin/bash");
+        connect(&mut command);
+        let mut child = Child::spawn("a shell", command, LIMITS).unwrap();
+        let said = output(&mut child);
+        let is_isolated = Isolation::of_this_machine() != Isolation::None;
+        assert_eq!(said.is_empty(), is_isolated, "{said}");
+        assert_eq!(listener.accept().is_err(), is_isolated);
+    }
+
+    /// G-13
+    #[test]
+    fn a_child_stands_in_the_root_directory_and_gains_no_privilege() {
+        let mut child = shell("pwd; grep NoNewPrivs /proc/self/status");
+        assert_eq!(output(&mut child), "/\nNoNewPrivs:\t1\n");
     }
 
     #[test]

@@ -3,12 +3,17 @@
 //! Owns: the list of containers that are accepted and the demuxer that reads each. A file is looked at here before
 //! any tool opens it: a playlist, a picture or a program named `.mp4` goes no further (G-29).
 
+mod edits;
 mod extent;
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, LimitExceeded};
+
+/// Entries of an edit list that are accepted.
+const MAX_EDITS: u32 = 1000;
 
 /// A container that is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,15 +29,22 @@ pub(crate) enum Container {
 impl Container {
     /// The container of a file, by content; the file must be as long as it says.
     pub(crate) fn of_file(path: &Path) -> Result<Self, EngineError> {
+        Self::of(&mut File::open(path).map_err(EngineError::io("cannot open the source"))?)
+    }
+
+    pub(crate) fn of(file: &mut (impl Read + Seek)) -> Result<Self, EngineError> {
         let unreadable = || EngineError::io("cannot read the source");
-        let mut file = File::open(path).map_err(EngineError::io("cannot open the source"))?;
         let mut head = [0; 12];
-        let filled = extent::read_at(&mut file, 0, &mut head).map_err(unreadable())?;
-        let container = Self::of_bytes(&head[..filled]).ok_or(EngineError::NotAVideo)?;
-        let least = extent::least_length(container, &mut file).map_err(unreadable())?;
-        let found = file.metadata().map_err(unreadable())?.len();
+        let filled = extent::read_at(file, 0, &mut head).map_err(unreadable())?;
+        let container = Self::of_bytes(head.get(..filled).unwrap_or_default()).ok_or(EngineError::NotAVideo)?;
+        let least = extent::least_length(container, file).map_err(unreadable())?;
+        let found = file.seek(SeekFrom::End(0)).map_err(unreadable())?;
         if found < least {
             return Err(EngineError::Damaged { detail: format!("it is cut off after {found} of {least} bytes") });
+        }
+        let edits = if container == Self::Mov { edits::longest(file).map_err(unreadable())? } else { 0 };
+        if edits > MAX_EDITS {
+            return Err(LimitExceeded::Edits { edits, max: MAX_EDITS }.into());
         }
         Ok(container)
     }

@@ -55,11 +55,23 @@ impl DecodeOrder<'_> {
         let mut command = quiet_ffmpeg(tools);
         // Strict: without these ffmpeg makes up what is missing and ends with success.
         command.args(["-xerror", "-err_detect", "explode"]);
-        command.args(["-threads", &self.threads.to_string()]);
+        let threads = self.threads.to_string();
+        command.args(["-filter_threads", &threads, "-threads", &threads]);
+        if let Some(decoder) = self.source.decoder {
+            command.args(["-c:v", decoder]);
+        }
+        if self.source.takes_any_size {
+            // A new graph of filters, as for a new size, would begin the timeline again.
+            command.args(["-reinit_filter", "0"]);
+        }
         command.args(input_guards(self.source.container, self.limits)).input(local_file(self.input));
         command.map(format!("0:{}", self.source.video_index)).args(["-an", "-sn", "-dn"]);
-        let Source { rate, shift_seconds, filters, .. } = self.source;
-        command.filter(format!("setpts=PTS-{shift_seconds:.6}/TB,fps=fps={rate}:start_time=0:round=near,{filters}"));
+        let Source { rate, shown_at, early_filters, filters, .. } = self.source;
+        // A frame that lasts less than half of the timeline's would be rounded away, and here it is the only one.
+        let at_end = if self.frames == 1 { ":eof_action=pass" } else { "" };
+        command.filter(format!(
+            "{early_filters}setpts={shown_at},fps=fps={rate}:start_time=0:round=near{at_end},{filters}"
+        ));
         // One more than would be accepted, so that too many can be told from just enough.
         command.args(["-frames:v", &(self.frames + FRAME_TOLERANCE + 1).to_string()]);
         command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:1"]);
@@ -96,7 +108,7 @@ impl Decoder {
         if !ended.status.success() {
             return Err(ended.into_media_error());
         }
-        if matches!(end, Filled::Part) || self.read.abs_diff(self.expected) > FRAME_TOLERANCE {
+        if matches!(end, Filled::Part) || self.read == 0 || self.read.abs_diff(self.expected) > FRAME_TOLERANCE {
             return Err(EngineError::Damaged {
                 detail: format!("{} of {} frames could be decoded", self.read, self.expected),
             });

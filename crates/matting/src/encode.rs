@@ -11,17 +11,20 @@ use std::process::ChildStdout;
 
 use ffmpeg_sidecar::command::FfmpegCommand;
 use rotoless_contract::OutputFormat;
-use rotoless_contract::worker::MediaLimits;
 
 use crate::child::{Child, Confinement};
 use crate::error::{EngineError, Unsupported};
 use crate::frame::Size;
-use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
+use crate::media_arguments::{local_file, quiet_ffmpeg};
 use crate::pack::{Packer, stills_of};
 use crate::pipeline::supervise::StageEnd;
 use crate::probe::Source;
+use crate::sound::Sound;
 use crate::timeline::Rate;
 use crate::tools::Tools;
+
+/// What errors call the child.
+pub(crate) const ENCODER: &str = "the encoder";
 
 /// Two VP9 encoders (colour, alpha) of the largest picture.
 const MEMORY_BYTES: u64 = 8 << 30;
@@ -65,15 +68,6 @@ pub(crate) enum FramesFrom<'a> {
     Pipe,
     /// A file of raw frames: what the same encoder costs without us.
     File(&'a Path),
-}
-
-/// Where the sound comes from.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Sound<'a> {
-    pub input: &'a Path,
-    pub source: &'a Source,
-    pub index: usize,
-    pub limits: &'a MediaLimits,
 }
 
 impl Codecs {
@@ -156,34 +150,38 @@ impl Codecs {
     }
 
     /// What must happen to the planes before they are encoded: the picture formats are not BT.709.
-    fn filter(self) -> Option<String> {
+    fn filter(self) -> String {
         match self.format {
-            OutputFormat::Webm | OutputFormat::Mov | OutputFormat::Mp4 => None,
+            // Said to the frames: an encoder may go by them (ProRes does) and not by what it is told itself.
+            OutputFormat::Webm | OutputFormat::Mov | OutputFormat::Mp4 => {
+                "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709".to_owned()
+            }
             // A palette for each frame: one for the whole video would need the whole video in memory (measured: 95 MB
             // at any length against 187 MB after 3 s of 640x360). An ordered dither stays still where the picture does.
-            OutputFormat::Gif => Some(format!(
+            OutputFormat::Gif => format!(
                 "{TO_RGB},split[colours][picture];[colours]palettegen=stats_mode=single:reserve_transparent={}[palette];\
                  [picture][palette]paletteuse=new=1:dither=bayer:bayer_scale=5",
                 u8::from(self.with_alpha)
-            )),
-            OutputFormat::Webp => Some(
-                "scale=in_color_matrix=bt709:out_color_matrix=smpte170m:flags=bicubic+accurate_rnd,setsar=1".to_owned(),
             ),
+            OutputFormat::Webp => {
+                "scale=in_color_matrix=bt709:out_color_matrix=smpte170m:flags=bicubic+accurate_rnd,setsar=1".to_owned()
+            }
             OutputFormat::PngSequence => {
-                Some(format!("{TO_RGB},format={},setsar=1", if self.with_alpha { "rgba" } else { "rgb24" }))
+                format!("{TO_RGB},format={},setsar=1", if self.with_alpha { "rgba" } else { "rgb24" })
             }
         }
     }
 
-    const fn sound(self) -> &'static [&'static str] {
-        match self.format {
-            // libopus knows these layouts only; whatever else there is becomes the nearest of them.
-            OutputFormat::Webm => {
-                &["-c:a", "libopus", "-b:a", "128k", "-af", "aformat=channel_layouts=7.1|5.1|stereo|mono"]
-            }
-            OutputFormat::Mov | OutputFormat::Mp4 => &["-c:a", "aac", "-b:a", "192k"],
+    fn sound(self) -> Vec<String> {
+        // libopus knows these layouts only, and AAC's own others are played by few; whatever else there is becomes the
+        // nearest of them.
+        let filters = format!("{},aformat=channel_layouts=7.1|5.1|stereo|mono", Sound::filters());
+        let arguments: &[&str] = match self.format {
+            OutputFormat::Webm => &["-c:a", "libopus", "-b:a", "128k", "-af", &filters],
+            OutputFormat::Mov | OutputFormat::Mp4 => &["-c:a", "aac", "-b:a", "192k", "-af", &filters],
             OutputFormat::Gif | OutputFormat::Webp | OutputFormat::PngSequence => &["-an"],
-        }
+        };
+        arguments.iter().map(|&argument| argument.to_owned()).collect()
     }
 
     const fn container(self) -> &'static [&'static str] {
@@ -205,6 +203,8 @@ impl EncodeOrder<'_> {
 
     fn command(&self, tools: &Tools) -> Result<FfmpegCommand, EngineError> {
         let mut command = quiet_ffmpeg(tools);
+        // Of the sound: without it ffmpeg makes up what is missing and ends with success.
+        command.args(["-xerror", "-filter_threads", &self.threads.to_string()]);
         // The queue is in front of a pipe that has one already: frames are large.
         command.args(["-thread_queue_size", "2", "-f", "rawvideo", "-pix_fmt", self.codecs.pipe_format()]);
         command.args(["-s", &format!("{}x{}", self.size.width, self.size.height), "-r", &self.rate.to_string()]);
@@ -213,24 +213,21 @@ impl EncodeOrder<'_> {
             FramesFrom::File(path) => command.input(local_file(path)),
         };
         if let Some(sound) = self.sound {
-            command.args(["-vn", "-sn", "-dn"]).args(input_guards(sound.source.container, sound.limits));
-            command.input(local_file(sound.input));
+            sound.read_by(&mut command);
         }
         command.map("0:v:0");
         if let Some(sound) = self.sound {
             command.map(format!("1:{}", sound.index)).args(self.codecs.sound());
             // Sound of hours behind a second of picture ends here.
-            command.args(["-t", &format!("{:.3}", sound.limits.max_duration_ms as f64 / 1000.0)]);
+            command.args(["-t", &sound.longest()]);
         }
         command.args(["-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1"]);
         command.args(self.codecs.video(self.size, self.threads)?);
-        match self.codecs.filter() {
-            Some(filter) => command.args(["-filter:v", &filter]),
-            None => {
-                command.args(["-color_range", "tv", "-colorspace", "bt709"]);
-                command.args(["-color_primaries", "bt709", "-color_trc", "bt709"])
-            }
-        };
+        command.args(["-filter:v", &self.codecs.filter()]);
+        if stills_of(self.codecs.format).is_none() && self.codecs.format != OutputFormat::Gif {
+            command.args(["-color_range", "tv", "-colorspace", "bt709"]);
+            command.args(["-color_primaries", "bt709", "-color_trc", "bt709"]);
+        }
         if stills_of(self.codecs.format).is_some() {
             command.args(self.codecs.container()).output("pipe:1");
         } else {
@@ -257,7 +254,7 @@ impl Encoder {
             cpu_seconds: order.cpu_seconds,
             file_bytes: if still.is_some() { 0 } else { order.max_output_bytes() },
         };
-        let mut child = Child::spawn("the encoder", order.command(tools)?, confinement)?;
+        let mut child = Child::spawn(ENCODER, order.command(tools)?, confinement)?;
         let pictures = child.stdout.take();
         let packer = match still.zip(pictures) {
             Some((still, pictures)) => Some(Packer::create(pictures, still, order, order.max_output_bytes())?),

@@ -14,7 +14,7 @@ use rotoless_contract::{Background, JobSpec, Model};
 
 use crate::backdrop::{Backdrop, BackdropOrder};
 use crate::decode::DecodeOrder;
-use crate::encode::{Codecs, EncodeOrder, FramesFrom, Sound};
+use crate::encode::{Codecs, ENCODER, EncodeOrder, FramesFrom};
 use crate::error::{EngineError, Unsupported};
 use crate::finish::Placement;
 use crate::frame::Size;
@@ -23,6 +23,7 @@ use crate::model::{self, Matter};
 use crate::pipeline::{self, Budget, Pipeline};
 use crate::probe::{self, Probe, Source};
 use crate::registry::Registry;
+use crate::sound::Sound;
 use crate::tools::Tools;
 use crate::verify::{Promise, verify};
 
@@ -168,14 +169,14 @@ impl Engine {
                 result
             }
         };
-        let alpha = result?;
+        let alpha = result.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
         watch.progress(Stage::Verify, 0, alpha.len() as u64);
         let output = verify(&self.config.tools, &plan.file, &plan.promise(task, &alpha), watch)?;
         move_file(&plan.file, task.output)?;
         let mut info = task.probe.info.clone();
         info.duration_seconds = output.duration_ms as f64 / 1000.0;
         let mut warnings = task.probe.warnings.clone();
-        warnings.extend(plan.warning(task));
+        warnings.extend(plan.warnings(task));
         Ok(Finished { input: info, output, quality: None, warnings })
     }
 
@@ -291,7 +292,6 @@ impl Plan {
     }
 
     pub(crate) fn encode<'a>(&'a self, task: &'a Task<'_>) -> EncodeOrder<'a> {
-        let index = self.source.audio_index.filter(|_| self.codecs.format.has_audio());
         EncodeOrder {
             codecs: self.codecs,
             size: self.canvas(),
@@ -300,15 +300,40 @@ impl Plan {
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
             frames_from: FramesFrom::Pipe,
-            sound: index.map(|index| Sound { input: task.input, source: &self.source, index, limits: &task.limits }),
+            sound: self.sound(task),
             output: &self.file,
         }
     }
 
-    fn warning(&self, task: &Task<'_>) -> Option<String> {
+    /// What the output is to have of it.
+    fn sound<'a>(&'a self, task: &'a Task<'_>) -> Option<Sound<'a>> {
+        let index = self.source.audio_index.filter(|_| self.codecs.format.has_audio())?;
+        Some(Sound { input: task.input, source: &self.source, index, limits: &task.limits })
+    }
+
+    /// The encoder reads the sound itself and cannot tell whose fault it is that it failed.
+    fn blamed(&self, tools: &Tools, task: &Task<'_>, error: EngineError) -> EngineError {
+        match (&error, self.sound(task)) {
+            (EngineError::Tool { program: ENCODER, .. }, Some(sound)) => sound.check(tools).err().unwrap_or(error),
+            _ => error,
+        }
+    }
+
+    fn warnings(&self, task: &Task<'_>) -> Vec<String> {
+        let mut warnings = Vec::new();
         let (fps, found) = (self.source.rate.fps(), task.probe.source.rate.fps());
         let format = self.codecs.format;
-        (fps < found).then(|| format!("{format} plays at most {fps:.0} frames a second; the source has {found:.3}"))
+        if fps < found {
+            warnings.push(format!("{format} plays at most {fps:.0} frames a second; the source has {found:.3}"));
+        }
+        let (sound_ms, max_ms) = (self.source.audio_ms.unwrap_or(0), task.limits.max_duration_ms);
+        if format.has_audio() && sound_ms > max_ms {
+            warnings.push(format!("the sound is {sound_ms} ms long and was cut after {max_ms} ms"));
+        }
+        if !format.has_audio() && self.source.audio_index.is_some() {
+            warnings.push(format!("{format} has no sound; the source's was left out"));
+        }
+        warnings
     }
 
     fn matte(

@@ -29,7 +29,13 @@ pub enum EngineError {
         /// Frames of the source.
         expected: u64,
     },
-    /// The picture cannot be decoded to its end.
+    /// A stream of a codec that is not accepted.
+    #[error("the file's codec `{name}` is not supported")]
+    Codec {
+        /// As ffmpeg calls it.
+        name: String,
+    },
+    /// The picture, or the sound, cannot be decoded to its end.
     #[error("the video is damaged: {detail}")]
     Damaged {
         /// What was found, for the operator.
@@ -128,7 +134,7 @@ impl EngineError {
     #[must_use]
     pub const fn reason(&self) -> FailureReason {
         match self {
-            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } => {
+            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Codec { .. } | Self::Damaged { .. } => {
                 FailureReason::InvalidMedia
             }
             // The source is not the one that the matte was made of.
@@ -160,7 +166,12 @@ impl EngineError {
     pub(crate) fn of_background(self) -> Self {
         let is_of_the_file = matches!(
             self,
-            Self::NotAVideo | Self::NotAPicture | Self::NoVideoStream | Self::Damaged { .. } | Self::Limit(_)
+            Self::NotAVideo
+                | Self::NotAPicture
+                | Self::NoVideoStream
+                | Self::Codec { .. }
+                | Self::Damaged { .. }
+                | Self::Limit(_)
         );
         if is_of_the_file { Self::Background(Box::new(self)) } else { self }
     }
@@ -235,6 +246,14 @@ pub enum LimitExceeded {
         streams: usize,
         /// Accepted.
         max: usize,
+    },
+    /// Entries of an edit list.
+    #[error("the file has an edit list of {edits} entries, more than {max}")]
+    Edits {
+        /// Found.
+        edits: u32,
+        /// Accepted.
+        max: u32,
     },
     /// Size of the output.
     #[error("the output would be larger than {max} bytes")]

@@ -11,6 +11,7 @@
 mod backdrop;
 pub mod bench;
 mod child;
+mod codecs;
 mod container;
 mod decode;
 mod encode;
@@ -19,6 +20,8 @@ mod error;
 pub mod fetch;
 mod finish;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod kept;
 mod media_arguments;
 mod model;
@@ -30,6 +33,7 @@ mod probe;
 pub mod registry;
 mod scaling;
 mod scene;
+mod sound;
 mod stills;
 #[cfg(test)]
 mod test_runtime;
@@ -39,6 +43,7 @@ pub mod tiny;
 mod tools;
 mod verify;
 
+pub use self::child::Isolation;
 pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
 pub use self::kept::MatteUse;

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rotoless_contract::worker::Stage;
 
 use self::queue::Queue;
-use self::supervise::{Halt, StageEnd, StageWork, Told, supervise};
+use self::supervise::{Halt, NO_FRAME_LIMIT, StageEnd, StageWork, Told, supervise};
 use crate::backdrop::Backdrop;
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder};
@@ -138,7 +138,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     if let Some(packer) = packer {
         stages.push(StageWork { name: "pack", work: Box::new(|| packer.run()) });
     }
-    let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames };
+    let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames, patience: NO_FRAME_LIMIT };
     supervise(&halt, &told, stages)?;
     drop(halt);
     Ok(means)

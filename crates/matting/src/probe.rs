@@ -5,8 +5,10 @@
 //! Invariants: the content is known to be an accepted container before ffprobe opens it; ffprobe is told the demuxer
 //! and gets a `file:` path, never a URL; what is billed ([`Probe::duration_ms`]) comes from timestamps.
 
+mod colour;
 mod picture;
 mod report;
+mod streams;
 
 use std::io::Read;
 use std::path::Path;
@@ -18,18 +20,13 @@ use rotoless_contract::worker::MediaLimits;
 
 use self::picture::Picture;
 use self::report::{Description, Stamps, Stream, Unreadable, Wanted};
+use self::streams::Chosen;
 use crate::child::{Child, Confinement};
 use crate::container::Container;
 use crate::error::{EngineError, LimitExceeded};
-use crate::media_arguments::{input_guards, local_file};
+use crate::media_arguments::{file_guards, input_guards, local_file, quiet_ffprobe};
 use crate::timeline::{NoTimeline, Rate, Timeline};
 use crate::tools::Tools;
-
-/// Streams that a file may have.
-const MAX_STREAMS: usize = 16;
-
-/// Where ffprobe itself stops making streams; above [`MAX_STREAMS`] so that the error can be ours.
-const HARD_MAX_STREAMS: usize = 32;
 
 const MAX_DESCRIPTION_BYTES: u64 = 4 << 20;
 const MAX_PACKETS_BYTES: u64 = 256 << 20;
@@ -59,17 +56,23 @@ pub(crate) struct Source {
     pub container: Container,
     pub video_index: usize,
     pub audio_index: Option<usize>,
-    /// Length of the sound.
+    /// When the sound ends, counted from the start of the timeline.
     pub audio_ms: Option<u64>,
     pub rate: Rate,
-    /// The picture is shown so many seconds earlier.
-    pub shift_seconds: f64,
+    /// An expression of `setpts`, seconds: when a frame is shown on the timeline.
+    pub shown_at: String,
     /// Even.
     pub width: u32,
     /// Even.
     pub height: u32,
+    /// Filters before the timeline, each with a comma behind it.
+    pub early_filters: String,
     /// Filters between the timeline and the 8-bit BT.709 planes, comma separated.
     pub filters: String,
+    /// The decoder that must be used, when ffmpeg's own choice would lose something.
+    pub decoder: Option<&'static str>,
+    /// Whether frames of another size than the first one's can be taken.
+    pub takes_any_size: bool,
 }
 
 /// Measures a local file.
@@ -79,39 +82,46 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
         return Err(LimitExceeded::Bytes { bytes, max: limits.max_bytes }.into());
     }
     let container = Container::of_file(input)?;
-    let description = describe(tools, input, container, limits)?;
-    if description.streams.len() > MAX_STREAMS {
-        return Err(LimitExceeded::Streams { streams: description.streams.len(), max: MAX_STREAMS }.into());
-    }
-    let video = description
-        .streams
-        .iter()
-        .find(|stream| stream.codec_type == "video" && stream.disposition.attached_pic == 0)
-        .ok_or(EngineError::NoVideoStream)?;
-    let audio = description.streams.iter().find(|stream| stream.codec_type == "audio");
-    let mut picture = Picture::of(video, limits)?;
-
-    let wanted = Wanted { video: video.index, audio: audio.map(|stream| stream.index), max_packets: MAX_PACKETS };
-    let stamps = stamps(tools, input, container, limits, wanted)?;
-    let origin = description.format.start_time.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let file = Subject { tools, input, container, limits };
+    let description = file.describe().map_err(|error| file.unsupported_codec().unwrap_or(error))?;
+    let chosen = Chosen::of(&description)?;
+    let picture = Picture::of(chosen.video, limits)?;
+    let wanted =
+        Wanted { video: chosen.video.index, audio: chosen.audio.map(|stream| stream.index), max_packets: MAX_PACKETS };
+    let stamps = file.stamps(wanted)?;
     let shown = stamps.video.len();
-    let timeline =
-        Timeline::build(stamps.video, tick_seconds(video), origin, declared_rate(video), limits).map_err(|reason| {
-            match reason {
-                NoTimeline::Empty => EngineError::Damaged { detail: "the video stream shows no frame".into() },
-                NoTimeline::Limit(limit) => limit.into(),
-            }
-        })?;
-    let mut warnings = std::mem::take(&mut picture.warnings);
-    warnings.extend(timeline_warnings(&timeline, shown, &description));
-    let audio = audio.zip(stamps.audio).map(|(stream, span)| (stream, sound_ms(stream, span)));
-    Ok(measured(container, video, audio, picture, &timeline, warnings))
+    let (video, origin) = (chosen.video, description.format.start_seconds());
+    let timeline = Timeline::build(stamps.video, tick_seconds(video), origin, declared_rate(video), limits);
+    let timeline = timeline.map_err(|reason| match reason {
+        NoTimeline::Empty => EngineError::Damaged { detail: "the video stream shows no frame".into() },
+        NoTimeline::Limit(limit) => limit.into(),
+    })?;
+    let timeline_warnings = timeline_warnings(&timeline, shown, &description);
+    // A track without a single packet has no end, and is no sound.
+    let audio = chosen.audio.zip(stamps.audio_end);
+    let audio = audio.map(|(stream, end)| Track { index: stream.index, end_ms: sound_end_ms(stream, end, origin) });
+    let mut found = measured(container, video, audio, picture, &timeline);
+    found.source.shown_at = if stamps.video_lacks_pts {
+        // Decoding starts earlier than showing, by as many frames as the codec reorders: the first frame's time is
+        // known, and the distances are right.
+        format!("PTS-STARTPTS+{:.6}/TB", timeline.first_seconds)
+    } else {
+        format!("PTS-{:.6}/TB", timeline.shift_seconds)
+    };
+    found.warnings.extend(chosen.warnings);
+    found.warnings.extend(timeline_warnings);
+    Ok(found)
 }
 
-/// A track without a single packet has no length, and is no sound.
-fn sound_ms(stream: &Stream, (first, last): (i64, i64)) -> u64 {
+/// The sound that was chosen.
+struct Track {
+    index: usize,
+    end_ms: u64,
+}
+
+fn sound_end_ms(stream: &Stream, end: i64, origin: f64) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
-    let seconds = last.saturating_sub(first) as f64 * tick_seconds(stream);
+    let seconds = end as f64 * tick_seconds(stream) - origin;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
     let ms = (seconds * 1000.0).round() as u64;
     ms
@@ -120,10 +130,9 @@ fn sound_ms(stream: &Stream, (first, last): (i64, i64)) -> u64 {
 fn measured(
     container: Container,
     video: &Stream,
-    audio: Option<(&Stream, u64)>,
+    audio: Option<Track>,
     picture: Picture,
     timeline: &Timeline,
-    warnings: Vec<String>,
 ) -> Probe {
     let duration_ms = timeline.rate.duration_ms(timeline.frames);
     #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
@@ -139,17 +148,20 @@ fn measured(
         },
         duration_ms,
         frames: timeline.frames,
-        warnings,
+        warnings: picture.warnings,
         source: Source {
             container,
             video_index: video.index,
-            audio_index: audio.map(|(stream, _)| stream.index),
-            audio_ms: audio.map(|(_, ms)| ms),
+            audio_index: audio.as_ref().map(|track| track.index),
+            audio_ms: audio.map(|track| track.end_ms),
             rate: timeline.rate,
-            shift_seconds: timeline.shift_seconds,
+            shown_at: String::new(),
             width: picture.width,
             height: picture.height,
+            early_filters: picture.early_filters,
             filters: picture.filters,
+            decoder: picture.decoder,
+            takes_any_size: picture.takes_any_size,
         },
     }
 }
@@ -181,46 +193,73 @@ fn timeline_warnings(timeline: &Timeline, shown: usize, description: &Descriptio
     warnings
 }
 
-fn describe(
-    tools: &Tools,
-    input: &Path,
+/// A file that ffprobe is asked about.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    tools: &'a Tools,
+    input: &'a Path,
     container: Container,
-    limits: &MediaLimits,
-) -> Result<Description, EngineError> {
-    let mut command = ffprobe(tools, input, container, limits);
-    command.args(["-show_streams", "-show_format"]);
+    limits: &'a MediaLimits,
+}
+
+impl Subject<'_> {
+    fn describe(self) -> Result<Description, EngineError> {
+        described_by(self.ffprobe(&["-show_streams", "-show_format"]))
+    }
+
+    /// ffprobe ends with an error when a stream of any kind has a codec that is not on the list. What the headers
+    /// alone say, with no frame decoded, tells whether that was it.
+    fn unsupported_codec(self) -> Option<EngineError> {
+        let mut command = quiet_ffprobe(self.tools);
+        command.args(["-of", "json=c=1"]).args(file_guards(self.container, self.limits));
+        command.args(["-nofind_stream_info", "-show_streams", "-i"]).arg(local_file(self.input));
+        described_by(command).ok()?.unsupported_codec()
+    }
+
+    fn stamps(self, wanted: Wanted) -> Result<Stamps, EngineError> {
+        let command = self.ffprobe(&["-show_entries", "packet=stream_index,pts,dts,duration,flags"]);
+        run(command, MAX_PACKETS_BYTES, |json| {
+            Stamps::read(json, wanted).map_err(|reason| match reason {
+                Unreadable::TooMany => {
+                    LimitExceeded::Description { max_bytes: MAX_PACKETS_BYTES, max_packets: MAX_PACKETS }.into()
+                }
+                Unreadable::Syntax(error) => EngineError::Damaged { detail: error.to_string() },
+            })
+        })
+    }
+
+    fn ffprobe(self, question: &[&str]) -> Command {
+        let mut command = quiet_ffprobe(self.tools);
+        command.args(["-of", "json=c=1"]).args(input_guards(self.container, self.limits)).args(question);
+        command.arg("-i").arg(local_file(self.input));
+        command
+    }
+}
+
+fn described_by(command: Command) -> Result<Description, EngineError> {
     run(command, MAX_DESCRIPTION_BYTES, |json| {
         let mut bytes = Vec::new();
         json.read_to_end(&mut bytes).map_err(EngineError::io("cannot read from ffprobe"))?;
-        serde_json::from_slice(&bytes).map_err(|error| EngineError::Damaged { detail: error.to_string() })
+        Description::read(&bytes).map_err(|error| EngineError::Damaged { detail: error.to_string() })
     })
 }
 
-fn stamps(
-    tools: &Tools,
-    input: &Path,
-    container: Container,
-    limits: &MediaLimits,
-    wanted: Wanted,
-) -> Result<Stamps, EngineError> {
-    let mut command = ffprobe(tools, input, container, limits);
-    command.args(["-show_entries", "packet=stream_index,pts,dts,duration,flags"]);
-    run(command, MAX_PACKETS_BYTES, |json| {
-        Stamps::read(json, wanted).map_err(|reason| match reason {
-            Unreadable::TooMany => {
-                LimitExceeded::Description { max_bytes: MAX_PACKETS_BYTES, max_packets: MAX_PACKETS }.into()
-            }
-            Unreadable::Syntax(error) => EngineError::Damaged { detail: error.to_string() },
-        })
-    })
-}
-
-fn ffprobe(tools: &Tools, input: &Path, container: Container, limits: &MediaLimits) -> Command {
-    let mut command = Command::new(&tools.ffprobe);
-    command.args(["-hide_banner", "-loglevel", "error", "-of", "json=c=1"]);
-    command.args(input_guards(container, limits)).args(["-max_streams", &HARD_MAX_STREAMS.to_string()]);
-    command.arg("-i").arg(local_file(input));
-    command
+/// What the parsers of ffprobe's answers make of any bytes: all that is done with them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_answers(bytes: &[u8]) {
+    let limits = MediaLimits::default();
+    if let Ok(description) = Description::read(bytes) {
+        description.unsupported_codec();
+        if let Ok(chosen) = Chosen::of(&description) {
+            let _ = Picture::of(chosen.video, &limits);
+        }
+    }
+    let wanted = Wanted { video: 0, audio: Some(1), max_packets: 1000 };
+    if let Ok(stamps) = Stamps::read(bytes, wanted) {
+        for tick in [1e-9, 0.001, 0.04, 1.0] {
+            let _ = Timeline::build(stamps.video.clone(), tick, 0.0, Rate::parse("25/1"), &limits);
+        }
+    }
 }
 
 /// Runs ffprobe under its caps and gives its output to `parse`.

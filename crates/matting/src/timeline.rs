@@ -15,6 +15,13 @@ pub(crate) const MAX_GAP_SECONDS: u32 = 10;
 /// The rate of a clip that does not tell any.
 const FALLBACK_RATE: Rate = Rate { num: 25, den: 1 };
 
+/// The least rate of a clip whose frames do not stand at constant distances: a change of the picture is shown at most
+/// half a frame early or late, and sound goes with it.
+const MIN_VARIABLE_FPS: f64 = 10.0;
+
+/// Bursts faster than this are not followed: nobody sees them, and every frame costs a run of the model.
+const MAX_BURST_FPS: f64 = 60.0;
+
 /// Rates that cameras and editors use.
 const USUAL_RATES: &[Rate] = &[
     Rate { num: 24000, den: 1001 },
@@ -116,6 +123,8 @@ pub(crate) struct Timeline {
     /// The picture is shown so many seconds earlier, always less than a frame: its first frame stands on the timeline.
     /// Otherwise the few ms that a sound codec starts before the picture would make, and cost, a frame.
     pub shift_seconds: f64,
+    /// When the first frame is shown; before that it stands still.
+    pub first_seconds: f64,
 }
 
 /// Why there is no timeline.
@@ -158,6 +167,7 @@ impl Timeline {
         // A hundredth of a frame is rounding.
         let lead = (offset * rate.fps() + 0.01).floor().max(0.0);
         let shift_seconds = if offset > 0.0 { offset - lead / rate.fps() } else { 0.0 };
+        let first_seconds = (offset - shift_seconds).max(0.0);
         let length = (seconds(last.at, tick) + last_duration - origin - shift_seconds).max(0.0);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative; saturates")]
         let found_ms = (length * 1000.0).round() as u64;
@@ -166,7 +176,7 @@ impl Timeline {
         }
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded by the limits above")]
         let frames = ((length * rate.fps()).round() as u64).max(1);
-        Ok(Self { rate, frames, is_variable, shift_seconds })
+        Ok(Self { rate, frames, is_variable, shift_seconds, first_seconds })
     }
 }
 
@@ -198,16 +208,35 @@ fn choose_rate(
     if too_fast(average) {
         return Err(NoTimeline::Limit(LimitExceeded::FrameRate { fps: average, max: limits.max_fps }));
     }
-    if is_constant(stamps, tick, average) {
+    // One frame every few seconds is no rate: a timeline of so long frames could not end with the last one.
+    if average >= 1.0 && is_constant(stamps, tick, average) {
         return Ok((snapped(average, span, declared), false));
     }
+    let fps = variable_fps(steps, tick, average).clamp(MIN_VARIABLE_FPS.min(max), max);
+    let usual = usual_rate(fps).filter(|rate| !too_fast(rate.fps()));
+    Ok((usual.unwrap_or_else(|| Rate::nearest(fps)), true))
+}
+
+/// The usual rate nearest to this one, if it is within 2 %.
+fn usual_rate(fps: f64) -> Option<Rate> {
+    let apart = |rate: &Rate| (rate.fps() / fps - 1.0).abs();
+    let nearest = USUAL_RATES.iter().copied().min_by(|a, b| apart(a).total_cmp(&apart(b)));
+    nearest.filter(|rate| apart(rate) < 0.02)
+}
+
+/// The most usual distance, not the mean: a phone's 29.8 frames a second are 30 with some missing. But a recording of a
+/// screen stands still for most of the time and moves in bursts: then those count.
+fn variable_fps(steps: &[i64], tick: f64, average: f64) -> f64 {
     let mut sorted = steps.to_vec();
     sorted.sort_unstable();
-    let median = sorted.get(sorted.len() / 2).copied().unwrap_or(1).max(1);
-    // The most usual distance, not the mean: a phone's 29.8 frames a second are 30 with some missing.
-    let fps = (1.0 / seconds(median, tick)).clamp(1.0, max);
-    let usual = USUAL_RATES.iter().copied().find(|rate| (rate.fps() / fps - 1.0).abs() < 0.02 && !too_fast(rate.fps()));
-    Ok((usual.unwrap_or_else(|| Rate::nearest(fps)), true))
+    let step = |place: usize| seconds(sorted.get(place).copied().unwrap_or(1).max(1), tick);
+    let (median, tenth) = (step(sorted.len() / 2), step(sorted.len() / 10));
+    if tenth * 1.8 < median {
+        return (1.0 / tenth).min(MAX_BURST_FPS).max(1.0 / median);
+    }
+    // Most distances alike: what differs are frames that are missing. Otherwise it is jitter, which keeps the mean.
+    let alike = steps.iter().filter(|step| (seconds(**step, tick) - median).abs() <= tick.max(0.001)).count();
+    if alike * 10 < steps.len() * 6 && usual_rate(average).is_some() { average } else { 1.0 / median }
 }
 
 /// Whether every frame stands where a constant rate puts it, but for the rounding of timestamps.
@@ -252,10 +281,8 @@ mod tests {
     fn rounded_timestamps_of_ntsc_are_a_constant_rate() {
         let stamps: Vec<i64> = (0..300).map(|n| (f64::from(n) * 1001.0 / 30.0).round() as i64).collect();
         let timeline = build(at(&stamps), MS).unwrap();
-        assert_eq!(
-            timeline,
-            Timeline { rate: Rate { num: 30000, den: 1001 }, frames: 300, is_variable: false, shift_seconds: 0.0 }
-        );
+        assert_eq!((timeline.rate, timeline.frames), (Rate { num: 30000, den: 1001 }, 300));
+        assert!(!timeline.is_variable && timeline.shift_seconds == 0.0 && timeline.first_seconds == 0.0);
     }
 
     #[test]
@@ -263,6 +290,39 @@ mod tests {
         let stamps: Vec<i64> = (0..100).filter(|n| n % 10 != 3).map(|n| n * 40).collect();
         let timeline = build(at(&stamps), MS).unwrap();
         assert_eq!((timeline.rate, timeline.frames, timeline.is_variable), (Rate { num: 25, den: 1 }, 100, true));
+    }
+
+    /// A frame every two seconds, and in between a second of 60 frames.
+    #[test]
+    fn a_screen_that_stands_still_and_moves_in_bursts_is_followed() {
+        let mut stamps: Vec<i64> = (0..40).map(|n| n * 2000).collect();
+        stamps.extend((1..60).map(|n| 10_000 + n * 1000 / 60));
+        let timeline = build(at(&stamps), MS).unwrap();
+        assert!(timeline.is_variable && timeline.rate.fps() > 59.0, "{timeline:?}");
+    }
+
+    #[test]
+    fn jitter_of_a_phone_does_not_make_another_rate() {
+        let jitter = [0, 4, -5, 3, -2, 5, -4, 1, -3, 2];
+        let stamps: Vec<i64> = (0..300).map(|n| n * 1000 / 30 + jitter[n as usize % 10]).collect();
+        let timeline = build(at(&stamps), MS).unwrap();
+        assert_eq!((timeline.rate, timeline.frames, timeline.is_variable), (Rate { num: 30, den: 1 }, 300, true));
+    }
+
+    /// 23.75 frames a second on the average are near a usual rate, and it is not theirs.
+    #[test]
+    fn one_missing_frame_of_twenty_does_not_make_another_rate() {
+        let stamps: Vec<i64> = (0..21).filter(|n| *n != 1).collect();
+        let timeline = build(at(&stamps), 0.04).unwrap();
+        assert_eq!((timeline.rate, timeline.frames), (Rate { num: 25, den: 1 }, 21));
+    }
+
+    #[test]
+    fn two_frames_far_apart_end_soon_after_the_second() {
+        let mut stamps = at(&[0, 9000]);
+        stamps[1].duration = 40;
+        let timeline = build(stamps, MS).unwrap();
+        assert_eq!((timeline.rate, timeline.frames), (Rate { num: 10, den: 1 }, 90));
     }
 
     #[test]

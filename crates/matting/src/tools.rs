@@ -17,6 +17,9 @@ const ENCODERS: &[&str] =
 /// What the engine decodes with by name: only libvpx reads the alpha of a VP9 stream.
 const DECODERS: &[&str] = &["libvpx-vp9"];
 
+/// What the engine converts with: HDR and wide colours, interlaced pictures, transparent sources.
+const FILTERS: &[&str] = &["zscale", "tonemap", "bwdif", "premultiply"];
+
 /// A list of codecs is some tens of KB; whatever is longer is not one.
 const MAX_LISTING_BYTES: u64 = 1 << 20;
 
@@ -79,7 +82,7 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Names of the codecs that the engine needs and this ffmpeg lacks; empty when all is well.
+    /// Names of the codecs and filters that the engine needs and this ffmpeg lacks; empty when all is well.
     ///
     /// # Errors
     /// ffmpeg does not run.
@@ -88,6 +91,7 @@ impl Tools {
         let decoders = listing(&self.ffmpeg, &["-hide_banner", "-decoders"])?;
         let mut missing = absent(ENCODERS, &encoders);
         missing.extend(absent(DECODERS, &decoders));
+        missing.extend(absent(FILTERS, &listing(&self.ffmpeg, &["-hide_banner", "-filters"])?));
         missing.dedup();
         Ok(missing)
     }

@@ -4,9 +4,9 @@
 //! an output. Invariants: alpha is decoded by a decoder that knows it, and compared frame by frame with the matte that
 //! was written; nothing is believed because an encoder ended with success.
 
-mod gif;
-mod webp;
-mod zip;
+pub(crate) mod gif;
+pub(crate) mod webp;
+pub(crate) mod zip;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -29,7 +29,7 @@ use crate::error::EngineError;
 use crate::frame::Size;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::pack::{Frames, stills_of};
-use crate::pipeline::supervise::{Halt, StageEnd, StageWork, Told, supervise};
+use crate::pipeline::supervise::{Halt, NO_FRAME_LIMIT, StageEnd, StageWork, Told, supervise};
 use crate::probe::{Probe, probe};
 use crate::stills::Still;
 use crate::timeline::Rate;
@@ -209,9 +209,11 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         max_side: promise.limits.max_side.max(side(promise.size.width)).max(side(promise.size.height)),
     };
     probe(tools, file, &limits).map_err(|error| match error {
-        EngineError::NotAVideo | EngineError::NoVideoStream | EngineError::Damaged { .. } | EngineError::Limit(_) => {
-            failed(error.to_string())
-        }
+        EngineError::NotAVideo
+        | EngineError::NoVideoStream
+        | EngineError::Codec { .. }
+        | EngineError::Damaged { .. }
+        | EngineError::Limit(_) => failed(error.to_string()),
         other @ (EngineError::BeyondPaidLength { .. }
         | EngineError::NotAPicture
         | EngineError::MatteMismatch { .. }
@@ -285,6 +287,10 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
     // New timestamps: whatever the container's are, no frame is dropped or shown twice on the way to us.
     command.filter(format!("{plane}scale={width}:{height}:flags=area,format=gray,settb=1/25,setpts=N"));
     command.args(["-r", "25", "-f", "rawvideo", "pipe:1"]);
+    if promise.sound_ms.is_some() {
+        // Its length is known by now; that it decodes is not.
+        command.map("0:a:0").args(["-f", "null", "pipe:2"]);
+    }
 
     let confinement = Confinement { memory_bytes: MEMORY_BYTES, cpu_seconds: promise.cpu_seconds, file_bytes: 0 };
     let mut child = Child::spawn("the check of the output", command, confinement)?;
@@ -293,7 +299,7 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
     let halt = Halt::default();
     halt.kills(&child);
     let frames = AtomicU64::new(0);
-    let told = Told { watch, stage: Stage::Verify, done: &frames, total: promise.frames() };
+    let told = Told { watch, stage: Stage::Verify, done: &frames, total: promise.frames(), patience: NO_FRAME_LIMIT };
     let work = || {
         compare(stdout, promise, &frames)?;
         let ended = child.wait()?;

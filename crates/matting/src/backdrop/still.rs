@@ -29,7 +29,7 @@ const CONFINEMENT: Confinement = Confinement { memory_bytes: 3 << 30, cpu_second
 
 /// The header of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Picture {
+pub(crate) struct Picture {
     demuxer: &'static str,
     width: u32,
     height: u32,
@@ -93,7 +93,7 @@ impl Picture {
         Ok(picture)
     }
 
-    fn of_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
+    pub(crate) fn of_bytes(bytes: &[u8]) -> Result<Self, EngineError> {
         let (demuxer, sides) = match bytes {
             [b'\x89', b'P', b'N', b'G', b'\r', b'\n', b'\x1a', b'\n', rest @ ..] => ("png_pipe", png(rest)),
             [0xff, 0xd8, rest @ ..] => ("jpeg_pipe", jpeg(rest)),

@@ -20,7 +20,7 @@ use crate::error::EngineError;
 const TICK: Duration = Duration::from_millis(20);
 
 /// Without a finished frame for so long, something hangs (guarantees §8).
-const NO_FRAME_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const NO_FRAME_LIMIT: Duration = Duration::from_secs(120);
 
 /// Why a stage ended before its work was done.
 #[derive(Debug)]
@@ -102,6 +102,8 @@ pub(crate) struct Told<'a> {
     /// Frames finished so far.
     pub done: &'a AtomicU64,
     pub total: u64,
+    /// How long no frame may be finished before something counts as hanging.
+    pub patience: Duration,
 }
 
 /// Runs all stages to their ends.
@@ -147,9 +149,43 @@ fn watch_over(halt: &Halt<'_>, told: &Told<'_>) {
         }
         if told.watch.cancelled() {
             halt.stop(EngineError::Cancelled);
-        } else if last_change.elapsed() > NO_FRAME_LIMIT {
-            halt.stop(EngineError::Stalled { after: NO_FRAME_LIMIT });
+        } else if last_change.elapsed() > told.patience {
+            halt.stop(EngineError::Stalled { after: told.patience });
         }
         state = halt.lock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::child::Confinement;
+
+    struct Patient;
+
+    impl Watch for Patient {
+        fn progress(&self, _stage: Stage, _frames_done: u64, _frames_total: u64) {}
+
+        fn cancelled(&self) -> bool {
+            false
+        }
+    }
+
+    /// G-13: a tool that hangs and says nothing.
+    #[test]
+    fn a_stage_that_hangs_is_ended_with_its_child() {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 600"]);
+        let limits = Confinement { memory_bytes: 1 << 30, cpu_seconds: 10, file_bytes: 0 };
+        let mut child = Child::spawn("a shell", command, limits).unwrap();
+        let (halt, done) = (Halt::default(), AtomicU64::new(0));
+        halt.kills(&child);
+        let patience = Duration::from_millis(100);
+        let told = Told { watch: &Patient, stage: Stage::Matte, done: &done, total: 1, patience };
+        let work = Box::new(|| Err(child.wait()?.into_tool_error().into()));
+        let found = supervise(&halt, &told, vec![StageWork { name: "hang", work }]);
+        assert!(matches!(found, Err(EngineError::Stalled { after }) if after == patience), "{found:?}");
     }
 }

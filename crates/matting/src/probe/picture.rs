@@ -1,18 +1,19 @@
 //! The picture of a stream: its size as shown, and what must be converted to have it in 8-bit BT.709 planes.
 //!
-//! Invariant: planes are passed on untouched when they are 8-bit 4:2:0 BT.709 limited range already; every other
-//! source is converted once, in the decoder's process.
+//! Does not own: how colours are converted (`colour`). Invariant: planes are passed on untouched when they are 8-bit
+//! 4:2:0 BT.709 limited range already; every other source is converted once, in the decoder's process.
 
 use rotoless_contract::worker::MediaLimits;
 
+use super::colour::Colour;
 use super::report::Stream;
 use crate::error::{EngineError, LimitExceeded};
 
 /// Below this the codecs of the outputs have nothing to work with.
 const MIN_SIDE: u32 = 16;
 
-/// From this height on, an untagged picture is taken for HD. Players do the same.
-const HD_HEIGHT: u32 = 720;
+/// Whole pictures out of fields, as many as the stream has frames. A frame that is whole already stays as it is.
+const DEINTERLACE: &str = "bwdif=mode=send_frame:parity=auto:deint=interlaced";
 
 /// A picture as it will be worked on.
 #[derive(Debug)]
@@ -21,8 +22,14 @@ pub(super) struct Picture {
     pub width: u32,
     /// px, even.
     pub height: u32,
+    /// What must be done to the frames as they are decoded, before they are put on the timeline; may be empty.
+    pub early_filters: String,
     /// ffmpeg filters that make it so, comma separated.
     pub filters: String,
+    /// The decoder that must be used, when ffmpeg's own choice would lose something.
+    pub decoder: Option<&'static str>,
+    /// Frames of another size than the first one's can be taken: the first filter that looks at the size is `scale`.
+    pub takes_any_size: bool,
     pub warnings: Vec<String>,
 }
 
@@ -38,17 +45,45 @@ impl Picture {
             return Err(limit(shown_width, shown_height).into());
         }
 
+        let is_interlaced = matches!(stream.field_order.as_str(), "tt" | "bb" | "tb" | "bt");
+        let has_alpha = has_alpha(stream);
+        let is_cut = pixel_aspect(stream).is_none() && (shown_width, shown_height) != (width, height);
         let mut filters = Vec::new();
-        if pixel_aspect(stream).is_none() && (shown_width, shown_height) != (width, height) {
+        if has_alpha {
+            filters.push("premultiply=inplace=1".to_owned());
+        }
+        if is_cut {
             // The last odd row or column is cut: scaling would soften every pixel for the sake of one.
             filters.push("crop=floor(iw/2)*2:floor(ih/2)*2:0:0".to_owned());
         }
         let colour = Colour::of(stream);
         // The size is pinned: a stream that changes its size midway is brought back to the first.
-        filters.push(format!("scale={width}:{height}:flags=bicubic+accurate_rnd{}", colour.conversion()));
+        filters.push(format!("scale={width}:{height}:flags=bicubic+accurate_rnd{}", colour.while_scaling()));
+        filters.extend(colour.after_scaling());
         filters.push("format=yuv420p,setsar=1".to_owned());
-        Ok(Self { width, height, filters: filters.join(","), warnings: colour.warnings(stream) })
+
+        let mut warnings = colour.warnings(stream);
+        if is_interlaced {
+            warnings.push("the picture was interlaced; its fields were joined to whole frames".to_owned());
+        }
+        if has_alpha {
+            warnings.push("the picture's own transparency was laid on black".to_owned());
+        }
+        Ok(Self {
+            width,
+            height,
+            early_filters: if is_interlaced { format!("{DEINTERLACE},") } else { String::new() },
+            filters: filters.join(","),
+            decoder: alpha_decoder(stream),
+            takes_any_size: !(is_interlaced || has_alpha || is_cut) && rotations(stream).next().is_none(),
+            warnings,
+        })
     }
+}
+
+/// Degrees that the container turns the picture by.
+fn rotations(stream: &Stream) -> impl Iterator<Item = f64> {
+    stream.side_data_list.iter().filter_map(|data| data.rotation)
 }
 
 /// Size after rotation and with square pixels, before it is made even. Saturates instead of overflowing.
@@ -65,10 +100,8 @@ fn shown_size(stream: &Stream) -> (u32, u32) {
             height = scaled(height, den, num);
         }
     }
-    let quarter_turned = stream.side_data_list.iter().filter_map(|data| data.rotation).any(|degrees| {
-        let turned = degrees.rem_euclid(180.0);
-        (turned - 90.0).abs() < 45.0
-    });
+    // Only whole quarters change the size: by any other angle ffmpeg turns the picture within its frame.
+    let quarter_turned = rotations(stream).any(|degrees| (degrees.rem_euclid(180.0) - 90.0).abs() < 1.0);
     if quarter_turned { (height, width) } else { (width, height) }
 }
 
@@ -79,65 +112,17 @@ fn pixel_aspect(stream: &Stream) -> Option<(u32, u32)> {
     (num > 0 && den > 0 && num != den).then_some((num, den))
 }
 
-/// Colour as the stream declares it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Colour {
-    is_rgb: bool,
-    /// swscale's name of the YUV matrix.
-    matrix: &'static str,
-    is_full_range: bool,
+fn has_alpha(stream: &Stream) -> bool {
+    const FORMATS: &[&str] = &["yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16"];
+    FORMATS.iter().any(|prefix| stream.pix_fmt.starts_with(prefix)) || alpha_decoder(stream).is_some()
 }
 
-impl Colour {
-    fn of(stream: &Stream) -> Self {
-        let format = stream.pix_fmt.as_str();
-        let is_rgb = ["rgb", "bgr", "gbr", "argb", "abgr", "0rgb", "0bgr", "pal8", "mono"]
-            .iter()
-            .any(|prefix| format.starts_with(prefix));
-        let matrix = match stream.color_space.as_str() {
-            "bt709" => "bt709",
-            "bt470bg" | "smpte170m" => "smpte170m",
-            "smpte240m" => "smpte240m",
-            "fcc" => "fcc",
-            "bt2020nc" | "bt2020c" => "bt2020",
-            _ if stream.height >= HD_HEIGHT => "bt709",
-            _ => "smpte170m",
-        };
-        Self { is_rgb, matrix, is_full_range: stream.color_range == "pc" || format.starts_with("yuvj") }
-    }
-
-    /// Options of the `scale` filter. It passes frames through untouched only when none is given.
-    fn conversion(self) -> String {
-        let mut options = String::new();
-        if self.is_rgb {
-            options.push_str(":out_color_matrix=bt709:out_range=tv");
-        } else {
-            if self.matrix != "bt709" {
-                options.push_str(&format!(":in_color_matrix={}:out_color_matrix=bt709", self.matrix));
-            }
-            if self.is_full_range {
-                options.push_str(":in_range=pc:out_range=tv");
-            }
-        }
-        options
-    }
-
-    fn warnings(self, stream: &Stream) -> Vec<String> {
-        let format = stream.pix_fmt.as_str();
-        let mut warnings = Vec::new();
-        if ["p9", "p10", "p12", "p14", "p16", "48", "64", "gray1"].iter().any(|depth| format.contains(depth)) {
-            warnings.push(format!("the picture's {format} was converted to 8 bits"));
-        }
-        if matches!(stream.color_transfer.as_str(), "smpte2084" | "arib-std-b67") {
-            warnings.push("the picture is HDR and was converted to BT.709 without tone mapping".to_owned());
-        }
-        let has_alpha = ["yuva", "rgba", "bgra", "argb", "abgr", "gbrap", "ya8", "ya16"]
-            .iter()
-            .any(|prefix| format.starts_with(prefix));
-        if has_alpha || stream.tags.alpha_mode.as_deref() == Some("1") {
-            warnings.push("the picture's own transparency was dropped".to_owned());
-        }
-        warnings
+/// ffmpeg's own decoders of VP8 and VP9 drop alpha without a word.
+fn alpha_decoder(stream: &Stream) -> Option<&'static str> {
+    match (stream.codec_name.as_str(), stream.tags.alpha_mode.as_deref()) {
+        ("vp8", Some("1")) => Some("libvpx"),
+        ("vp9", Some("1")) => Some("libvpx-vp9"),
+        _ => None,
     }
 }
 

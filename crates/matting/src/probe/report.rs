@@ -27,6 +27,21 @@ pub(super) struct Format {
     pub duration: Option<String>,
 }
 
+impl Description {
+    /// Reads ffprobe's whole answer.
+    pub(super) fn read(json: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(json)
+    }
+}
+
+impl Format {
+    /// The start of the file in seconds, which ffmpeg makes the zero of picture and sound.
+    pub(super) fn start_seconds(&self) -> f64 {
+        let told = self.start_time.as_deref().and_then(|text| text.parse::<f64>().ok());
+        told.filter(|seconds| seconds.is_finite()).unwrap_or(0.0)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Stream {
@@ -43,6 +58,9 @@ pub(super) struct Stream {
     pub color_range: String,
     pub color_space: String,
     pub color_transfer: String,
+    pub color_primaries: String,
+    /// `progressive`, or which field comes first.
+    pub field_order: String,
     pub disposition: Disposition,
     pub side_data_list: Vec<SideData>,
     pub tags: Tags,
@@ -51,10 +69,13 @@ pub(super) struct Stream {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Disposition {
+    pub default: u8,
     pub attached_pic: u8,
+    pub still_image: u8,
+    pub timed_thumbnails: u8,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct SideData {
     /// Degrees of the display matrix.
@@ -73,8 +94,10 @@ pub(super) struct Tags {
 pub(super) struct Stamps {
     /// Frames that are shown: those an edit list cuts away are left out, as players do.
     pub video: Vec<Stamp>,
-    /// Earliest start and latest end of the sound, in its ticks.
-    pub audio: Option<(i64, i64)>,
+    /// Some of the picture's packets do not say when they are shown: their times are those of decoding.
+    pub video_lacks_pts: bool,
+    /// The latest end of the sound, in its ticks; none of a track without a packet.
+    pub audio_end: Option<i64>,
 }
 
 /// Which streams' packets are kept, and how many packets of any stream are accepted.
@@ -128,11 +151,11 @@ impl Reading {
         let Some(at) = packet.pts.or(packet.dts) else { return };
         let is_shown = !packet.flags.contains('D');
         if packet.stream_index == self.wanted.video && is_shown {
+            self.stamps.video_lacks_pts |= packet.pts.is_none();
             self.stamps.video.push(Stamp { at, duration: packet.duration });
         } else if Some(packet.stream_index) == self.wanted.audio && is_shown {
             let end = at.saturating_add(packet.duration.max(0));
-            let (first, last) = self.stamps.audio.unwrap_or((at, end));
-            self.stamps.audio = Some((first.min(at), last.max(end)));
+            self.stamps.audio_end = self.stamps.audio_end.max(Some(end));
         }
     }
 }
@@ -210,7 +233,8 @@ mod tests {
             {"stream_index": 0, "dts": 80, "duration": 40}]}"#;
         let stamps = Stamps::read(&json[..], WANTED).unwrap();
         assert_eq!(stamps.video, [Stamp { at: 40, duration: 0 }, Stamp { at: 80, duration: 40 }]);
-        assert_eq!(stamps.audio, Some((0, 1024)));
+        assert_eq!(stamps.audio_end, Some(1024));
+        assert!(stamps.video_lacks_pts);
     }
 
     #[test]

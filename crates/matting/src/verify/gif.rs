@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// What a GIF says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Gif {
+pub(crate) struct Gif {
     pub width: u32,
     pub height: u32,
     /// How long each frame is shown, 1/100 s.
@@ -18,7 +18,7 @@ impl Gif {
         Self::of(&mut BufReader::with_capacity(1 << 16, File::open(path)?))
     }
 
-    fn of<R: Read + Seek>(file: &mut BufReader<R>) -> std::io::Result<Self> {
+    pub(crate) fn of<R: Read + Seek>(file: &mut BufReader<R>) -> std::io::Result<Self> {
         let [signature @ .., a, b, c, d, flags, _, _] = array::<13, _>(file)?;
         if signature != *b"GIF89a" {
             return Err(wrong("no GIF"));

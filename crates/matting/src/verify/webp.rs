@@ -14,7 +14,7 @@ const MAX_FRAME_BYTES: u32 = 128 << 20;
 
 /// What an animated WebP says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Head {
+pub(crate) struct Head {
     pub width: u32,
     pub height: u32,
     pub has_alpha: bool,
@@ -22,7 +22,7 @@ pub(super) struct Head {
 
 /// An opened file, before its first frame.
 #[derive(Debug)]
-pub(super) struct Webp<R> {
+pub(crate) struct Webp<R> {
     file: R,
     /// As the RIFF header says.
     bytes_left: u64,
@@ -38,7 +38,7 @@ impl Webp<BufReader<File>> {
 }
 
 impl<R: Read> Webp<R> {
-    fn of(mut file: R) -> std::io::Result<Self> {
+    pub(crate) fn of(mut file: R) -> std::io::Result<Self> {
         let [b'R', b'I', b'F', b'F', a, b, c, d, b'W', b'E', b'B', b'P'] = array::<12>(&mut file)? else {
             return Err(wrong("no WebP"));
         };
@@ -78,7 +78,7 @@ impl<R: Read> Webp<R> {
         Ok(Some((name, content)))
     }
 
-    fn next_frame(&mut self, picture: &mut Vec<u8>) -> std::io::Result<bool> {
+    pub(crate) fn next_frame(&mut self, picture: &mut Vec<u8>) -> std::io::Result<bool> {
         loop {
             let Some((name, content)) = self.chunk()? else { return Ok(false) };
             if &name != b"ANMF" {

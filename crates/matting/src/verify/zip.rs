@@ -1,7 +1,7 @@
 //! A ZIP of PNG frames, read back frame by frame.
 
 use std::fs::File;
-use std::io::{BufReader, Error, ErrorKind, Read};
+use std::io::{BufReader, Error, ErrorKind, Read, Seek};
 use std::path::Path;
 
 use zip::ZipArchive;
@@ -15,16 +15,22 @@ const MAX_ENTRY_BYTES: u64 = 128 << 20;
 
 /// An opened archive whose manifest is the one that was promised.
 #[derive(Debug)]
-pub(super) struct Archive {
-    archive: ZipArchive<BufReader<File>>,
+pub(crate) struct Archive<R> {
+    archive: ZipArchive<R>,
     frames: Frames,
     count: u64,
     next: u64,
 }
 
-impl Archive {
+impl Archive<BufReader<File>> {
     pub(super) fn open(path: &Path, frames: Frames, count: u64) -> std::io::Result<Self> {
-        let mut archive = ZipArchive::new(BufReader::with_capacity(1 << 16, File::open(path)?))?;
+        Self::of(BufReader::with_capacity(1 << 16, File::open(path)?), frames, count)
+    }
+}
+
+impl<R: Read + Seek> Archive<R> {
+    pub(crate) fn of(file: R, frames: Frames, count: u64) -> std::io::Result<Self> {
+        let mut archive = ZipArchive::new(file)?;
         if archive.len() as u64 != count + 1 {
             return Err(wrong("it has not one entry for each frame and one for the manifest"));
         }
@@ -36,7 +42,7 @@ impl Archive {
         Ok(Self { archive, frames, count, next: 0 })
     }
 
-    fn next_frame(&mut self, picture: &mut Vec<u8>) -> std::io::Result<bool> {
+    pub(crate) fn next_frame(&mut self, picture: &mut Vec<u8>) -> std::io::Result<bool> {
         if self.next == self.count {
             return Ok(false);
         }
@@ -58,7 +64,7 @@ impl Archive {
     }
 }
 
-impl Pictures for Archive {
+impl<R: Read + Seek + Send> Pictures for Archive<R> {
     fn next(&mut self, picture: &mut Vec<u8>) -> Result<bool, EngineError> {
         self.next_frame(picture).map_err(super::unreadable)
     }

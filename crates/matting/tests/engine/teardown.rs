@@ -99,6 +99,36 @@ fn an_encoder_that_fails_ends_the_job_with_its_words() {
     }
 }
 
+/// G-15: an encoder that is killed, or fails when all is written, or leaves something else behind, or nothing.
+#[test]
+fn an_output_counts_only_if_its_encoder_ended_well_and_left_it_whole() {
+    let bench = Bench::new();
+    let clip = box_clip(&bench, "in.mp4", "160x90", 25, 20, &[]);
+    let output = "for last; do :; done; file=${last#file:}";
+    for (fault, reason) in [
+        ("head -c 360000 | \"$real\" \"$@\"; kill -9 $$".to_owned(), FailureReason::InternalError),
+        ("\"$real\" \"$@\"; exit 1".to_owned(), FailureReason::InternalError),
+        (format!("\"$real\" \"$@\"; {output}; echo no video > $file"), FailureReason::VerificationFailed),
+        (format!("\"$real\" \"$@\"; {output}; : > $file"), FailureReason::VerificationFailed),
+        // Cut off at the end, as on a disk that ran full unnoticed.
+        (format!("\"$real\" \"$@\"; {output}; truncate -s -300 $file"), FailureReason::VerificationFailed),
+        // Whole, but without its sound.
+        (
+            format!(
+                "\"$real\" \"$@\"; {output}; \"$real\" -v error -i $file -an -c copy -f webm -y $file.2; mv $file.2 $file"
+            ),
+            FailureReason::VerificationFailed,
+        ),
+    ] {
+        let script = format!("case \"$*\" in *pipe:0*) {fault};; *) exec \"$real\" \"$@\";; esac");
+        let engine = free_engine_with(&bench, scripted_ffmpeg(&bench, &script));
+        let error = bench.run(&engine, &clip, &transparent(Model::Human)).expect_err(&fault);
+        assert_eq!(error.reason(), reason, "{fault}: {error:?}");
+        assert!(!bench.path("result.webm").exists());
+        assert_eq!(processes_with(bench.directory.path().as_os_str()), 0);
+    }
+}
+
 /// G-15: an encoder that says it went well and wrote half of it.
 #[test]
 fn an_output_that_is_not_whole_fails_its_check() {
