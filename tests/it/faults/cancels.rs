@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use rotoless_contract::JobStatus;
 
-use super::{JOB, bare, orders, paid};
+use super::{all_completed, bare, orders, paid};
 use crate::world::client::Client;
 use crate::world::fleet::Fleet;
 use crate::world::proxy::{Exchange, Fault, Moment, Proxy, Rule, Trap};
@@ -73,7 +73,7 @@ async fn a_cancel_at_any_exchange_wins_or_loses_whole_and_the_worker_is_free_wit
         paid(&client, POINTS.iter().filter(|point| !point.2).count() as u64).await;
         // Whoever worked on what nobody wants is free.
         let next = super::more_orders(world, &client, 3).await;
-        join_all(next.iter().map(|job| client.completed(job, JOB))).await;
+        all_completed(&client, &next).await;
         fleet.end(world).await;
     })
     .await;

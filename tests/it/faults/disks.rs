@@ -5,12 +5,11 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use futures::future::join_all;
 use rotoless_contract::JobStatus;
 use rotoless_contract::worker::FailureReason;
 use serde_json::json;
 
-use super::{CREDITS, JOB, bare, orders, paid};
+use super::{CREDITS, JOB, all_completed, bare, orders, paid};
 use crate::world::client::send;
 use crate::world::fleet::Fleet;
 use crate::world::media::Clip;
@@ -66,7 +65,7 @@ async fn a_worker_with_a_full_disk_fails_its_attempts_cleanly_and_a_healthy_one_
         for job in &jobs {
             client.post(&format!("/v1/jobs/{job}/start"), &json!({})).await.ok();
         }
-        let done = join_all(jobs.iter().map(|job| client.completed(job, JOB))).await;
+        let done = all_completed(&client, &jobs).await;
         assert!(done.iter().all(|job| job.attempts == 4), "{done:#?}");
         paid(&client, jobs.len() as u64).await;
         fleet.end(world).await;

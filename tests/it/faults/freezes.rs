@@ -4,16 +4,15 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
 use nix::sys::signal::Signal;
 use rotoless_contract::Job;
 use rotoless_contract::worker::Stage;
 
-use super::{JOB, LEASE, bare, orders, paid};
+use super::{JOB, LEASE, WOKEN, all_completed, bare, orders, paid};
 use crate::world::fleet::Fleet;
-use crate::world::in_a_world;
 use crate::world::media::Clip;
 use crate::world::proxy::{Exchange, Fault, Moment, Rule};
+use crate::world::{Options, in_a_world};
 
 /// Long enough that a heartbeat finds it in the middle of its inference.
 const LONG: Clip = Clip { width: 320, height: 180, fps: 25, seconds: 6 };
@@ -47,7 +46,7 @@ async fn a_worker_that_wakes_after_its_job_was_completed_is_refused_and_takes_th
         }
         let processes: Vec<i32> = (0..FROZEN).map(|worker| fleet.process(worker)).collect();
         let other = fleet.hire(world).await;
-        let done = join_all(jobs.iter().map(|job| client.completed(job, JOB))).await;
+        let done = all_completed(&client, &jobs).await;
         assert_eq!(done.iter().map(|job| job.attempts).collect::<Vec<_>>(), [2, 2, 1, 1]);
         world.queue_empties().await;
         fleet.dismiss(other).await;
@@ -84,7 +83,7 @@ async fn a_worker_that_wakes_after_its_job_was_completed_is_refused_and_takes_th
 /// TW-13, G-20: the whole host sleeps past the lease, service and worker alike, and wakes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_sleeps_past_every_lease_completes_its_job_when_it_wakes() {
-    in_a_world(bare(), async |world| {
+    in_a_world(Options { expected_errors: &WOKEN, ..bare() }, async |world| {
         let client = world.client("acme", super::CREDITS as f64).await;
         let job = client.order(&client.upload(&LONG.make(world.scratch())).await).await;
         let mut fleet = Fleet::of(world);

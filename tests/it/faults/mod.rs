@@ -20,7 +20,8 @@ mod sources;
 
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::{StreamExt as _, stream};
+use rotoless_contract::Job;
 
 use crate::world::client::Client;
 use crate::world::fleet::short_leases;
@@ -35,6 +36,9 @@ const LEASE: Duration = Duration::from_secs(6);
 const SECOND: u64 = 750;
 /// Enough for every job of a test.
 const CREDITS: u64 = 100;
+
+/// What a service says that was stopped in the middle of a call, when it wakes.
+const WOKEN: [&str; 2] = ["dependency failed error=timed out", "could not list what is due error=timed out"];
 
 /// Without a worker of the service's own, with short leases.
 fn bare() -> Options {
@@ -51,7 +55,16 @@ async fn orders(world: &mut World, count: usize) -> (Client, Vec<String>) {
 /// The same, of a client that is there already.
 async fn more_orders(world: &World, client: &Client, count: usize) -> Vec<String> {
     let url = client.upload(&Clip::SMALL.make(world.scratch())).await;
-    join_all((0..count).map(|_| client.order(&url))).await
+    stream::iter((0..count).map(|_| client.order(&url))).buffered(3).collect().await
+}
+
+/// Waits for each job, one after the other: asked for all at once, the service would be busy with answering that.
+async fn all_completed(client: &Client, jobs: &[String]) -> Vec<Job> {
+    let mut done = Vec::new();
+    for job in jobs {
+        done.push(client.completed(job, JOB).await);
+    }
+    done
 }
 
 /// So many seconds of `light` were paid, and nothing is held.

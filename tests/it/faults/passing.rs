@@ -5,10 +5,9 @@
 
 use std::time::Duration;
 
-use futures::future::join_all;
 use serde_json::json;
 
-use super::{JOB, bare, orders, paid};
+use super::{JOB, all_completed, bare, orders, paid};
 use crate::world::fleet::Fleet;
 use crate::world::proxy::{EVER, Exchange, Fault, Moment, Rule};
 use crate::world::{Options, in_a_world};
@@ -102,7 +101,7 @@ async fn lost_doubled_and_senseless_answers_delay_a_job_and_neither_lose_nor_dou
         for _ in 0..7 {
             fleet.hire(world).await;
         }
-        let done = join_all(jobs.iter().map(|job| client.completed(job, JOB))).await;
+        let done = all_completed(&client, &jobs).await;
         let whole =
             |job: &str, exchange| proxy.answers(job, exchange).iter().filter(|status| **status == Some(200)).count();
         for ((job, case), done) in jobs.iter().zip(&cases).zip(done) {
@@ -145,8 +144,9 @@ async fn of_two_workers_with_one_message_each_one_works_and_the_other_deletes_it
         world.queue_empties().await;
         let mut answers = fleet.proxy.answers(job, Exchange::Claim);
         answers.sort_unstable();
-        // The other one asked again, and heard that all is over.
-        assert_eq!(answers, [Some(200), Some(409), Some(409)]);
+        // The other one asked again, until it heard that all is over.
+        assert!(answers.len() > 2 && answers[0] == Some(200), "{answers:?}");
+        assert!(answers[1..].iter().all(|answer| *answer == Some(409)), "{answers:?}");
         assert_eq!(fleet.proxy.answers(job, Exchange::PutManifest), [Some(200)]);
         paid(&client, 1).await;
         fleet.end(world).await;

@@ -17,14 +17,15 @@ use rotoless_contract::{Job, JobStatus};
 use serde_json::json;
 
 use super::endpoint::{Endpoint, Manner};
-use super::{JOB, LEASE};
+use super::{JOB, LEASE, WOKEN};
 use crate::world::client::Client;
 use crate::world::fleet::short_leases;
 use crate::world::media::Clip;
 use crate::world::{Options, World, in_a_world, processes};
 
 /// What a service says that finds itself killed in the middle of something, or its worker frozen.
-pub(super) const EXPECTED_ERRORS: &[&str] = &["report had no success", "measurement was not accepted"];
+pub(super) const EXPECTED_ERRORS: &[&str] =
+    &["report had no success", "measurement was not accepted", WOKEN[0], WOKEN[1]];
 const VANISH: Duration = Duration::from_secs(10);
 /// A try of an event that was not recorded counts as lost after a minute.
 const LOST_TRY: Duration = Duration::from_secs(90);

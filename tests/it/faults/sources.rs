@@ -4,14 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use futures::future::join_all;
 use rotoless_contract::JobStatus;
 use rotoless_contract::worker::FailureReason;
 use serde_json::json;
 
 use super::site::Site;
 use super::{CREDITS, JOB, SECOND, bare, paid};
-use crate::world::client::Client;
 use crate::world::fleet::Fleet;
 use crate::world::in_a_world;
 use crate::world::media::Clip;
@@ -64,12 +62,6 @@ async fn a_header_that_lies_changes_the_hold_for_a_while_and_never_the_charge() 
     .await;
 }
 
-async fn ends(client: &Client, url: String) -> (JobStatus, Option<FailureReason>) {
-    let id = client.order(&url).await;
-    let job = client.wait(&id, JOB, |job| job.status.is_terminal()).await;
-    (job.status, job.error_code)
-}
-
 /// TF-2, TF-3, TD-3, G-27, G-28, G-29, G-03: a `video_url` of somebody else's, through the whole service.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_video_elsewhere_is_fetched_once_and_whatever_else_is_there_costs_nothing() {
@@ -108,9 +100,13 @@ async fn a_video_elsewhere_is_fetched_once_and_whatever_else_is_there_costs_noth
             ("/page.mp4", invalid),
             ("/list.mp4", invalid),
         ];
-        let found = join_all(cases.iter().map(|(path, _)| ends(&client, site.url(path)))).await;
-        for ((path, expected), found) in cases.iter().zip(found) {
-            assert_eq!(found, *expected, "{path}");
+        let mut jobs = Vec::new();
+        for (path, _) in &cases {
+            jobs.push(client.order(&site.url(path)).await);
+        }
+        for ((path, expected), id) in cases.iter().zip(&jobs) {
+            let job = client.wait(id, JOB, |job| job.status.is_terminal()).await;
+            assert_eq!((job.status, job.error_code), *expected, "{path}");
         }
         assert_eq!(site.asked("/good.mp4"), 1);
         assert_eq!(site.asked("/moved.mp4"), 1);
