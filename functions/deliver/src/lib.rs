@@ -4,15 +4,23 @@
 //! event is sent when (`rotoless_core::usecase::Deliver`), which URLs may be opened (`rotoless_egress`).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use rotoless_core::ports::{SendOutcome, StoreError, WebhookRequest, WebhookSender};
-use rotoless_core::usecase::{Deliver, Delivered};
+use rotoless_core::usecase::Delivered;
 use rotoless_egress::{Egress, EgressError, InvalidException, Limits, Policy};
+use tokio::time::Instant;
 
 pub mod config;
+
+/// Between two looks at what is due.
+const NEXT_TICK: Duration = Duration::from_secs(1);
+/// Ticks at once: one more a second, each for at most about twenty.
+const MOST_TICKS: usize = 24;
 
 /// Sends webhooks to the public internet, and to the operator's exceptions.
 #[derive(Clone)]
@@ -82,24 +90,42 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<u64> {
     Some(u64::try_from(at.duration_since(now).as_secs()).unwrap_or(0))
 }
 
-/// Ticks until nothing is due or `budget` is used up. After a try that failed it stays for the tries that follow
-/// within seconds: the schedule that calls it knows minutes only.
+/// Runs `tick` until nothing is due or `budget` is used up. After a try that failed it stays for the tries that follow
+/// within seconds: the schedule that calls it knows minutes only. Ticks run beside one another, because each lasts as
+/// long as its slowest endpoint and nobody else is to wait for that.
 ///
 /// # Errors
 /// [`StoreError`] when the due events cannot be listed.
-pub async fn drain(deliver: &Deliver, budget: Duration) -> Result<Delivered, StoreError> {
+pub async fn drain<Tick>(tick: impl Fn() -> Tick, budget: Duration) -> Result<Delivered, StoreError>
+where
+    Tick: Future<Output = Result<Delivered, StoreError>>,
+{
     let began = Instant::now();
     let mut total = Delivered::default();
+    let mut ticks = FuturesUnordered::new();
+    ticks.push(tick());
     loop {
-        let ticked = deliver.tick().await?;
-        total += ticked;
-        // What could not be recorded comes again a minute later, not at once.
-        let moved = !Delivered { failed: 0, ..ticked }.is_idle();
-        if began.elapsed() >= budget || !(moved || total.retried > 0) {
-            return Ok(total);
-        }
-        if !moved {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        let is_time_left = began.elapsed() < budget;
+        tokio::select! {
+            biased;
+            Some(ticked) = ticks.next() => {
+                let ticked = ticked?;
+                total += ticked;
+                // What could not be recorded comes again a minute later, not at once.
+                let moved = !Delivered { failed: 0, ..ticked }.is_idle();
+                match (is_time_left, ticks.is_empty()) {
+                    (true, _) if moved => ticks.push(tick()),
+                    (true, true) if total.retried > 0 => {
+                        tokio::time::sleep(NEXT_TICK).await;
+                        ticks.push(tick());
+                    }
+                    (_, true) => return Ok(total),
+                    (_, false) => {}
+                }
+            }
+            () = tokio::time::sleep(NEXT_TICK), if is_time_left && ticks.len() < MOST_TICKS => {
+                ticks.push(tick());
+            }
         }
     }
 }
@@ -131,6 +157,39 @@ mod tests {
         ] {
             assert_eq!(retry_after(text, now), seconds, "{text:?}");
         }
+    }
+
+    /// Ticks that take these many seconds and find something due, or not; then nothing is due any more.
+    async fn drained(script: &[(u64, bool)]) -> (Vec<u64>, Duration) {
+        let (began, starts) = (Instant::now(), std::cell::RefCell::new(Vec::new()));
+        let tick = || {
+            let number = starts.borrow().len();
+            starts.borrow_mut().push(began.elapsed().as_secs());
+            let (seconds, finds) = script.get(number).copied().unwrap_or((0, false));
+            async move {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Ok(Delivered { sent: u32::from(finds), ..Delivered::default() })
+            }
+        };
+        drain(tick, Duration::from_secs(25)).await.unwrap();
+        (starts.take(), began.elapsed())
+    }
+
+    /// G-23
+    #[tokio::test(start_paused = true)]
+    async fn a_tick_that_waits_for_a_slow_endpoint_holds_up_no_other() {
+        let (starts, took) = drained(&[(20, true), (0, true)]).await;
+        assert_eq!(starts[..3], [0, 1, 1], "the second finds something, so the third begins at once");
+        assert!(starts.iter().filter(|start| **start <= 20).count() >= 20, "{starts:?}");
+        assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(22), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_end_when_nothing_is_due_and_when_the_time_is_used_up() {
+        assert_eq!(drained(&[]).await.0, [0]);
+        assert_eq!(drained(&[(0, true), (0, true)]).await.0, [0, 0, 0]);
+        let (starts, took) = drained(&[(20, true); 100]).await;
+        assert!(starts.iter().all(|start| *start <= 25) && took <= Duration::from_secs(45), "{starts:?} {took:?}");
     }
 
     #[test]

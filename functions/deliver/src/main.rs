@@ -8,7 +8,7 @@ use lambda_runtime::{LambdaEvent, service_fn};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::{AwsClients, S3Objects, Settings, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::usecase::Deliver;
+use rotoless_core::usecase::{Busy, Deliver};
 use rotoless_deliver::config::Config;
 use rotoless_deliver::{EgressSender, drain};
 use serde_json::{Value, json};
@@ -31,7 +31,8 @@ async fn main() -> Result<()> {
     let handle = |_: LambdaEvent<Value>| {
         let deliver = Arc::clone(&deliver);
         async move {
-            let done = drain(&deliver, BUDGET).await?;
+            let busy = Busy::default();
+            let done = drain(|| deliver.tick_beside(&busy), BUDGET).await?;
             tracing::info!(
                 deliver.sent = done.sent,
                 deliver.retried = done.retried,
