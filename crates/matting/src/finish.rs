@@ -213,6 +213,14 @@ mod tests {
 
     const SIZE: Size = Size { width: 64, height: 32 };
 
+    impl Finisher {
+        /// Both steps.
+        fn all_of<'f>(&'f mut self, frame: &'f mut Frame) -> Result<Done<'f>, EngineError> {
+            self.make_alpha(frame)?;
+            self.finish(frame)
+        }
+    }
+
     fn finisher(picture: Size, backdrop: Backdrop) -> Finisher {
         let canvas = Canvas { frame: SIZE, matte: picture, placement: None, has_hard_alpha: false };
         Finisher::new(canvas, backdrop)
@@ -232,7 +240,7 @@ mod tests {
     fn under_alpha_zero_nothing_of_the_background_is_left() {
         let mut finisher = finisher(SIZE, Backdrop::Nothing);
         let mut one = frame(SIZE);
-        finisher.finish(&mut one).unwrap();
+        finisher.all_of(&mut one).unwrap();
         // Another background behind the same subject must give the same bytes.
         let mut other = frame(SIZE);
         let (planes, _) = other.planes_and_matte();
@@ -244,7 +252,7 @@ mod tests {
                 *value = (n % 241) as u8;
             }
         }
-        finisher.finish(&mut other).unwrap();
+        finisher.all_of(&mut other).unwrap();
         assert!(one.yuva() == other.yuva());
     }
 
@@ -253,7 +261,7 @@ mod tests {
         for backdrop in [Backdrop::Nothing, Backdrop::Colour(Rgb([0, 255, 0])), Backdrop::Blur] {
             let before = frame(SIZE);
             let mut after = frame(SIZE);
-            finisher(SIZE, backdrop).finish(&mut after).unwrap();
+            finisher(SIZE, backdrop).all_of(&mut after).unwrap();
             for place in (0..SIZE.pixels()).filter(|n| n % SIZE.width < SIZE.width / 2) {
                 assert_eq!(before.yuv()[place], after.yuv()[place]);
             }
@@ -264,7 +272,7 @@ mod tests {
     fn an_empty_matte_leaves_a_plain_frame() {
         let mut empty = frame(SIZE);
         empty.matte.fill(0.0);
-        let mean = finisher(SIZE, Backdrop::Nothing).finish(&mut empty).unwrap().mean;
+        let mean = finisher(SIZE, Backdrop::Nothing).all_of(&mut empty).unwrap().mean;
         assert_eq!(mean, 0.0);
         let (planes, _) = empty.planes_and_matte();
         for plane in [&*planes.y, planes.u, planes.v] {
@@ -275,7 +283,7 @@ mod tests {
     #[test]
     fn a_solid_background_takes_the_place_of_what_was_removed() {
         let mut green = frame(SIZE);
-        finisher(SIZE, Backdrop::Colour(Rgb([0, 255, 0]))).finish(&mut green).unwrap();
+        finisher(SIZE, Backdrop::Colour(Rgb([0, 255, 0]))).all_of(&mut green).unwrap();
         let (planes, _) = green.planes_and_matte();
         // BT.709 green, limited range: Y 173, U 42, V 26.
         assert_eq!((planes.y[SIZE.width - 1], planes.u[31], planes.v[31]), (173, 42, 26));
@@ -285,7 +293,7 @@ mod tests {
     fn a_small_matte_is_scaled_to_the_frame() {
         let picture = Size { width: 16, height: 8 };
         let mut scaled = frame(picture);
-        let mean = finisher(picture, Backdrop::Nothing).finish(&mut scaled).unwrap().mean;
+        let mean = finisher(picture, Backdrop::Nothing).all_of(&mut scaled).unwrap().mean;
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
         let (planes, _) = scaled.planes_and_matte();
         assert_eq!((planes.alpha[0], planes.alpha[SIZE.width - 1]), (255, 0));
@@ -296,7 +304,7 @@ mod tests {
         let canvas = Canvas { frame: SIZE, matte: SIZE, placement: None, has_hard_alpha: true };
         let mut soft = frame(SIZE);
         soft.matte = (0..SIZE.pixels()).map(|n| (n % SIZE.width) as f32 / 63.0).collect();
-        let mean = Finisher::new(canvas, Backdrop::Nothing).finish(&mut soft).unwrap().mean;
+        let mean = Finisher::new(canvas, Backdrop::Nothing).all_of(&mut soft).unwrap().mean;
         assert_eq!(mean, 0.5);
         let (planes, _) = soft.planes_and_matte();
         assert!(planes.alpha.iter().enumerate().all(|(n, &alpha)| alpha == if n % 64 < 32 { 0 } else { 255 }));
@@ -315,7 +323,7 @@ mod tests {
             // Twice: what the first frame left must not show in the second.
             for _ in 0..2 {
                 let mut source = frame(SIZE);
-                let done = finisher.finish(&mut source).unwrap();
+                let done = finisher.all_of(&mut source).unwrap();
                 assert_eq!(done.frame.size(), canvas.size());
                 // A quarter of the canvas's height and a half of its width hold the frame, half of which is subject.
                 assert!((done.mean - 1.0 / 16.0).abs() < 0.01, "{}", done.mean);
