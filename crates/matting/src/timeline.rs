@@ -242,8 +242,8 @@ fn variable_fps(steps: &[i64], tick: f64, average: f64) -> f64 {
 /// Whether every frame stands where a constant rate puts it, but for the rounding of timestamps.
 fn is_constant(stamps: &[Stamp], tick: f64, average: f64) -> bool {
     let Some(first) = stamps.first() else { return true };
-    // WebM and MKV round to 1 ms; two roundings can add up.
-    let tolerance = tick.max(0.001) * 1.5;
+    // WebM and MKV round to 1 ms; two roundings can add up. Where a tick is as long as a frame (AVI) nothing is rounded.
+    let tolerance = (tick.max(0.001) * 1.5).min(0.4 / average);
     stamps.iter().enumerate().all(|(number, stamp)| {
         #[expect(clippy::cast_precision_loss, reason = "counts of packets are far below 2^53")]
         let expected = number as f64 / average;

@@ -99,7 +99,7 @@ fn an_encoder_that_fails_ends_the_job_with_its_words() {
     }
 }
 
-/// G-15: an encoder that is killed, or fails when all is written, or leaves something else behind, or nothing.
+/// G-15, TW-17, TW-18: an encoder that is killed, or fails when all is written, or leaves something else behind, or nothing.
 #[test]
 fn an_output_counts_only_if_its_encoder_ended_well_and_left_it_whole() {
     let bench = Bench::new();
