@@ -17,12 +17,13 @@ use crate::world::{in_a_world, processes};
 const STOPS: Duration = Duration::from_secs(10);
 
 /// K0–K6 and between them; whether the cancel comes in time.
-const POINTS: [(Exchange, Moment, bool); 11] = [
+const POINTS: [(Exchange, Moment, bool); 12] = [
     (Exchange::Receive, Moment::Between, true),
     (Exchange::Claim, Moment::Between, true),
     (Exchange::GetSource, Moment::Between, true),
     (Exchange::Probed, Moment::Before, true),
     (Exchange::Probed, Moment::Between, true),
+    (Exchange::PutMatte, Moment::Between, true),
     (Exchange::PutOutput, Moment::Before, true),
     (Exchange::PutManifest, Moment::Before, true),
     (Exchange::PutManifest, Moment::Between, true),

@@ -19,9 +19,10 @@ struct Point {
 }
 
 /// Between the heartbeats of a job of a second there is no telling where its inference is: K2 is in `crashes`.
-const POINTS: [Point; 6] = [
+const POINTS: [Point; 7] = [
     Point { name: "K0", exchange: Exchange::Receive, moment: Moment::Between, attempts: 1, worked: [1, 1] },
     Point { name: "K1", exchange: Exchange::Claim, moment: Moment::Between, attempts: 2, worked: [1, 1] },
+    Point { name: "before K3", exchange: Exchange::PutMatte, moment: Moment::Between, attempts: 2, worked: [2, 1] },
     Point { name: "K3", exchange: Exchange::PutManifest, moment: Moment::Before, attempts: 2, worked: [2, 2] },
     Point { name: "K4", exchange: Exchange::Report, moment: Moment::Before, attempts: 1, worked: [1, 1] },
     Point { name: "K5", exchange: Exchange::Report, moment: Moment::Between, attempts: 1, worked: [1, 1] },

@@ -30,6 +30,9 @@ pub(super) fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
             (exchange, Some((*job).to_owned()), attempt.parse().ok())
         }
         ("PUT", [_, "outputs", job, _, "manifest.json"]) => (Exchange::PutManifest, Some((*job).to_owned()), None),
+        ("PUT", [_, "outputs", job, _, attempt, "matte.mkv"]) => {
+            (Exchange::PutMatte, Some((*job).to_owned()), attempt.parse().ok())
+        }
         ("PUT", [_, "outputs", job, _, attempt, ..]) => {
             (Exchange::PutOutput, Some((*job).to_owned()), attempt.parse().ok())
         }

@@ -25,6 +25,7 @@ pub(crate) enum Exchange {
     Probed,
     Report,
     GetSource,
+    PutMatte,
     PutOutput,
     PutManifest,
     /// A client's `POST /v1/jobs`.
