@@ -34,7 +34,7 @@ const SOURCE: &str = "source";
 const MANIFEST_VERSION: u32 = 1;
 
 /// Greatest object that S3 takes in one PUT. Another attempt would make the same one.
-const MAX_PUT_BYTES: u64 = 5 << 30;
+pub(crate) const MAX_PUT_BYTES: u64 = 5 << 30;
 
 /// Warnings that go into a manifest; more of them tell nobody more.
 const MAX_WARNINGS: usize = 32;

@@ -7,7 +7,7 @@ use rotoless_contract::manifest::MatteInfo;
 use rotoless_contract::worker::FailureReason;
 use sha2::{Digest, Sha256};
 
-use crate::attempt::{Attempt, Ended};
+use crate::attempt::{Attempt, Ended, MAX_PUT_BYTES};
 use crate::links::{Link, Set};
 use crate::matting::MatteFile;
 
@@ -41,6 +41,11 @@ impl Attempt<'_> {
     pub(crate) async fn keep(&self, file: &Path) -> Result<Option<MatteInfo>, Ended> {
         let Some(first) = self.claim.keep_matte.clone() else { return Ok(None) };
         let (size_bytes, sha256) = self.live.unless_stopped(digest(file.to_owned())).await??;
+        if size_bytes > MAX_PUT_BYTES {
+            // Hours of a large picture: the output counts, and can only not be exported.
+            tracing::warn!(job.id = %self.claim.job_id, matte.size_bytes = size_bytes, "matte is too large to be kept");
+            return Ok(None);
+        }
         let (_, source_sha256) = self.live.unless_stopped(digest(self.source())).await??;
         let key = first.key.clone();
         let link = Link::new(self.links, self.live, move |links: &Set| {

@@ -21,6 +21,8 @@ const BESIDE_THE_BEST: f32 = 0.6;
 const DOUBTS: u32 = 5;
 /// Frames without being found, after which a subject is gone. About half a second.
 const PATIENCE: u32 = 15;
+/// Regions of one frame: each is a run of the still model. Of a crowd the largest are followed.
+const MOST_REGIONS: usize = 12;
 /// Least overlap (intersection over union) with the frame before.
 const SAME: f32 = 0.2;
 /// How much of the way a side moves inwards in a frame. Outwards it moves at once.
@@ -61,7 +63,13 @@ impl Tracker {
 
     /// The regions of the subjects in the next frame.
     pub(super) fn follow(&mut self, found: &[Found], scene: &Scene<'_>) -> Vec<Region> {
-        self.followed.iter_mut().flat_map(|followed| followed.next(found, scene)).collect()
+        let regions = self.followed.iter_mut().flat_map(|followed| followed.next(found, scene));
+        let mut regions: Vec<Region> = regions.collect();
+        if regions.len() > MOST_REGIONS {
+            regions.sort_by(|one, other| other.area().total_cmp(&one.area()));
+            regions.truncate(MOST_REGIONS);
+        }
+        regions
     }
 }
 
@@ -204,6 +212,20 @@ mod tests {
             lefts(&mut tracker, &[dog(50.0, 0.5), rooster]);
         }
         assert_eq!(lefts(&mut tracker, &[dog(50.0, 0.5), rooster]), [50.0]);
+    }
+
+    #[test]
+    fn of_a_crowd_the_largest_are_followed() {
+        let crowd: Vec<Found> = (0..40_u8)
+            .map(|place| {
+                let (left, size) = (f32::from(place) * 15.0, 5.0 + f32::from(place) / 5.0);
+                let region = Region { left, top: 100.0, right: left + size, bottom: 100.0 + size };
+                Found { noun: 16, score: 0.5, region, is_rivalled: false }
+            })
+            .collect();
+        let lefts = lefts(&mut tracker(None), &crowd);
+        assert_eq!(lefts.len(), MOST_REGIONS);
+        assert!(lefts.iter().all(|left| *left >= 28.0 * 15.0), "{lefts:?}");
     }
 
     #[test]
