@@ -239,6 +239,14 @@ pub enum LimitExceeded {
         /// Accepted.
         max_seconds: u32,
     },
+    /// Time without sound in a sound track.
+    #[error("the sound has a hole of {seconds:.1} s, more than {max_seconds} s")]
+    Silence {
+        /// Found.
+        seconds: f64,
+        /// Accepted.
+        max_seconds: u32,
+    },
     /// Streams of a container.
     #[error("the file has {streams} streams, more than {max}")]
     Streams {

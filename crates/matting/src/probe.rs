@@ -19,7 +19,7 @@ use rotoless_contract::media::InputInfo;
 use rotoless_contract::worker::MediaLimits;
 
 use self::picture::Picture;
-use self::report::{Description, Stamps, Stream, Unreadable, Wanted};
+use self::report::{Description, Span, Stamps, Stream, Unreadable, Wanted};
 use self::streams::Chosen;
 use crate::child::{Child, Confinement};
 use crate::container::Container;
@@ -27,6 +27,10 @@ use crate::error::{EngineError, LimitExceeded};
 use crate::media_arguments::{file_guards, input_guards, local_file, quiet_ffprobe};
 use crate::timeline::{NoTimeline, Rate, Timeline};
 use crate::tools::Tools;
+
+/// The longest hole in a sound track, and before it. It is filled with silence, which ffmpeg makes in one piece: for
+/// eight channels half a gigabyte.
+const MAX_SILENCE_SECONDS: u32 = 300;
 
 const MAX_DESCRIPTION_BYTES: u64 = 4 << 20;
 const MAX_PACKETS_BYTES: u64 = 256 << 20;
@@ -97,9 +101,9 @@ pub(crate) fn probe(tools: &Tools, input: &Path, limits: &MediaLimits) -> Result
         NoTimeline::Limit(limit) => limit.into(),
     })?;
     let timeline_warnings = timeline_warnings(&timeline, shown, &description);
-    // A track without a single packet has no end, and is no sound.
-    let audio = chosen.audio.zip(stamps.audio_end);
-    let audio = audio.map(|(stream, end)| Track { index: stream.index, end_ms: sound_end_ms(stream, end, origin) });
+    // A track without a single packet has no length, and is no sound.
+    let audio = chosen.audio.zip(stamps.audio);
+    let audio = audio.map(|(stream, span)| Track::of(stream, span, origin)).transpose()?;
     let mut found = measured(container, video, audio, picture, &timeline);
     found.source.shown_at = if stamps.video_lacks_pts {
         // Decoding starts earlier than showing, by as many frames as the codec reorders: the first frame's time is
@@ -119,12 +123,18 @@ struct Track {
     end_ms: u64,
 }
 
-fn sound_end_ms(stream: &Stream, end: i64, origin: f64) -> u64 {
-    #[expect(clippy::cast_precision_loss, reason = "a length in ms, not a count")]
-    let seconds = end as f64 * tick_seconds(stream) - origin;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let ms = (seconds * 1000.0).round() as u64;
-    ms
+impl Track {
+    fn of(stream: &Stream, span: Span, origin: f64) -> Result<Self, EngineError> {
+        #[expect(clippy::cast_precision_loss, reason = "ticks beyond 2^53 are no time that any limit lets through")]
+        let seconds = |ticks: i64| ticks as f64 * tick_seconds(stream);
+        let silence = seconds(span.hole).max(seconds(span.start) - origin);
+        if silence > f64::from(MAX_SILENCE_SECONDS) {
+            return Err(LimitExceeded::Silence { seconds: silence, max_seconds: MAX_SILENCE_SECONDS }.into());
+        }
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let end_ms = ((seconds(span.end) - origin) * 1000.0).round() as u64;
+        Ok(Self { index: stream.index, end_ms })
+    }
 }
 
 fn measured(

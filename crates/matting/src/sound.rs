@@ -18,7 +18,7 @@ use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::probe::Source;
 use crate::tools::Tools;
 
-/// Silence of the longest clip in eight channels of floats is 2.8 GB, should a track consist of a hole.
+/// As the encoder, which reads the same.
 const MEMORY_BYTES: u64 = 8 << 30;
 
 /// Half an hour of sound takes some seconds.

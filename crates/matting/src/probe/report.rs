@@ -96,8 +96,17 @@ pub(super) struct Stamps {
     pub video: Vec<Stamp>,
     /// Some of the picture's packets do not say when they are shown: their times are those of decoding.
     pub video_lacks_pts: bool,
-    /// The latest end of the sound, in its ticks; none of a track without a packet.
-    pub audio_end: Option<i64>,
+    /// None of a track without a packet.
+    pub audio: Option<Span>,
+}
+
+/// When the sound is there, in its ticks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub start: i64,
+    pub end: i64,
+    /// The longest time without sound between the two.
+    pub hole: i64,
 }
 
 /// Which streams' packets are kept, and how many packets of any stream are accepted.
@@ -155,7 +164,9 @@ impl Reading {
             self.stamps.video.push(Stamp { at, duration: packet.duration });
         } else if Some(packet.stream_index) == self.wanted.audio && is_shown {
             let end = at.saturating_add(packet.duration.max(0));
-            self.stamps.audio_end = self.stamps.audio_end.max(Some(end));
+            let Span { start, end: until, hole } = self.stamps.audio.unwrap_or(Span { start: at, end, hole: 0 });
+            let hole = hole.max(at.saturating_sub(until));
+            self.stamps.audio = Some(Span { start: start.min(at), end: until.max(end), hole });
         }
     }
 }
@@ -233,8 +244,16 @@ mod tests {
             {"stream_index": 0, "dts": 80, "duration": 40}]}"#;
         let stamps = Stamps::read(&json[..], WANTED).unwrap();
         assert_eq!(stamps.video, [Stamp { at: 40, duration: 0 }, Stamp { at: 80, duration: 40 }]);
-        assert_eq!(stamps.audio_end, Some(1024));
+        assert_eq!(stamps.audio, Some(Span { start: 0, end: 1024, hole: 0 }));
         assert!(stamps.video_lacks_pts);
+    }
+
+    #[test]
+    fn the_longest_hole_of_the_sound_is_found_in_any_order() {
+        let packet = |pts: i64| format!("{{\"stream_index\": 1, \"pts\": {pts}, \"duration\": 10}}");
+        let json = format!("{{\"packets\": [{}]}}", [0, 10, 50, 30, 60, 100].map(packet).join(","));
+        let stamps = Stamps::read(json.as_bytes(), WANTED).unwrap();
+        assert_eq!(stamps.audio, Some(Span { start: 0, end: 110, hole: 30 }));
     }
 
     #[test]

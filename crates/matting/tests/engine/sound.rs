@@ -232,3 +232,20 @@ fn damaged_sound_is_the_medias_fault_and_not_ours() {
     let order = spec(Model::Human, OutputFormat::Gif, Background::Transparent);
     bench.run(&engine, &damaged, &order).unwrap();
 }
+
+/// G-13: a hole of minutes is silence; one of half an hour would be gigabytes of it.
+#[test]
+fn a_hole_in_the_sound_is_silent_and_bounded() {
+    let bench = Bench::new();
+    let engine = free_engine(&bench);
+    let steady = clip(&bench, "steady.mkv", "-c:a aac");
+    let hole = |name: &str, seconds: u32| {
+        let moved = format!("asetpts='if(gte(T,0.3),PTS+{seconds}/TB,PTS)'");
+        bench.make(name, &["-i", steady.to_str().unwrap(), "-af", &moved, "-c:v", "copy", "-c:a", "pcm_s16le"])
+    };
+    let (output, _) = bench.run(&engine, &hole("short.mkv", 2), &transparent(Model::Human)).unwrap();
+    let found = beep_seconds(&output);
+    assert!((found - 2.423).abs() < 0.05, "{found}");
+    let error = bench.run(&engine, &hole("long.mkv", 301), &transparent(Model::Human)).unwrap_err();
+    assert_eq!(error.reason(), FailureReason::LimitExceeded, "{error:?}");
+}
