@@ -133,7 +133,18 @@ impl Submit {
         promise: Option<&IdempotencyKey>,
         caller: Option<&Caller>,
     ) -> Result<Created, SubmitError> {
-        let refused = match self.create_anew(client, request, promise, caller).await {
+        let outcome = self.create_anew(client, request, promise, caller).await;
+        self.enqueued_or_replayed(client, promise, outcome).await
+    }
+
+    /// The answer to a request that makes a job: the new one, or the one that the same request made before.
+    async fn enqueued_or_replayed(
+        &self,
+        client: &ClientId,
+        promise: Option<&IdempotencyKey>,
+        outcome: Result<JobRecord, SubmitError>,
+    ) -> Result<Created, SubmitError> {
+        let refused = match outcome {
             Ok(job) => return Ok(Created { job: self.enqueue(job).await, replayed: false }),
             Err(refused) => refused,
         };

@@ -36,6 +36,18 @@ struct Cut {
 }
 
 impl Cropper {
+    /// The matte of the whole frame, of the model's own size.
+    pub(super) fn whole(
+        &mut self,
+        sight: Sight<'_>,
+        model: &mut NetworkMatter,
+        matte: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let size = model.picture_size(sight.size);
+        maker(&mut self.maker, sight.size, size, model).make(sight.colour, &mut self.picture)?;
+        model.infer(&self.picture, size, matte)
+    }
+
     /// Adds the matte of a region: where regions overlap, the greater value holds.
     ///
     /// `matte` has the size `whole`, which has the frame's shape.
@@ -49,10 +61,7 @@ impl Cropper {
     ) -> Result<(), EngineError> {
         let Some(cut) = Cut::of(region, sight.size, whole) else { return Ok(()) };
         let size = model.picture_size(sight.size);
-        let maker = match &mut self.maker {
-            Some((frame, maker)) if *frame == sight.size => maker,
-            maker => &mut maker.insert((sight.size, PictureMaker::new(sight.size, size, &model.input))).1,
-        };
+        let maker = maker(&mut self.maker, sight.size, size, model);
         maker.make_of(sight.colour, cut.area(sight.size, whole), &mut self.picture)?;
         model.infer(&self.picture, size, &mut self.matte)?;
         self.enlarge(size, cut.size)?;
@@ -79,6 +88,17 @@ impl Cropper {
             }
         }
     }
+}
+
+/// The kept maker of pictures, unless it is for frames of another size.
+fn maker<'m>(
+    kept: &'m mut Option<(Size, PictureMaker)>,
+    frame: Size,
+    picture: Size,
+    model: &NetworkMatter,
+) -> &'m mut PictureMaker {
+    let fitting = kept.take().filter(|(size, _)| *size == frame);
+    &mut kept.insert(fitting.unwrap_or_else(|| (frame, PictureMaker::new(frame, picture, &model.input)))).1
 }
 
 impl Cut {

@@ -19,7 +19,7 @@ use super::tracker::Tracker;
 use super::{Matter, NetworkMatter, Stopper, load_network, shape_of};
 use crate::error::{EngineError, Unsupported};
 use crate::frame::{Sight, Size};
-use crate::model_picture::{Inset, PictureMaker};
+use crate::model_picture::Inset;
 use crate::registry::{DetectorHead, Finder, Grounding, InputSize, InputSpec, ModelEntry, PictureFit, Registry, Work};
 
 /// The longer side of a matte, px: finer than any model sees its subject.
@@ -35,9 +35,6 @@ pub(super) struct GroundedMatter {
     /// Of the job.
     tracker: Option<Tracker>,
     cropper: Cropper,
-    /// The whole frame, for jobs without a prompt.
-    whole: Option<(Size, PictureMaker)>,
-    picture: Vec<f32>,
 }
 
 enum RunningFinder {
@@ -78,19 +75,7 @@ impl GroundedMatter {
             still,
             tracker: None,
             cropper: Cropper::default(),
-            whole: None,
-            picture: Vec::new(),
         })
-    }
-
-    fn salient(&mut self, sight: Sight<'_>, matte: &mut Vec<f32>) -> Result<(), EngineError> {
-        let size = self.still.picture_size(sight.size);
-        let maker = match &mut self.whole {
-            Some((frame, maker)) if *frame == sight.size => maker,
-            whole => &mut whole.insert((sight.size, PictureMaker::new(sight.size, size, &self.still.input))).1,
-        };
-        maker.make(sight.colour, &mut self.picture)?;
-        self.still.infer(&self.picture, size, matte)
     }
 
     fn find(&mut self, sight: Sight<'_>, picture: Size) -> Result<Vec<Found>, EngineError> {
@@ -173,7 +158,7 @@ impl Matter for GroundedMatter {
 
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
         if self.tracker.is_none() {
-            return self.salient(sight, matte);
+            return self.cropper.whole(sight, &mut self.still, matte);
         }
         let found = self.find(sight, picture)?;
         let scene = Scene { colour: sight.colour, size: sight.size };

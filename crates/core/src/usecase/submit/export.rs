@@ -38,15 +38,8 @@ impl Submit {
         promise: Option<&IdempotencyKey>,
         caller: Option<&Caller>,
     ) -> Result<Created, SubmitError> {
-        let refused = match self.export_anew(client, of, request, promise, caller).await {
-            Ok(job) => return Ok(Created { job: self.enqueue(job).await, replayed: false }),
-            Err(refused) => refused,
-        };
-        let before = match promise {
-            Some(promise) => self.replay(client, promise).await?,
-            None => None,
-        };
-        before.map(|job| Created { job, replayed: true }).ok_or(refused)
+        let outcome = self.export_anew(client, of, request, promise, caller).await;
+        self.enqueued_or_replayed(client, promise, outcome).await
     }
 
     async fn export_anew(
