@@ -45,6 +45,7 @@ impl Measured for MeasuredFile {
                 MatteFile::Keep(file) => MatteUse::Keep(file),
                 MatteFile::Reuse { file, made_for } => MatteUse::Reuse { file, made_for: *made_for },
             },
+            segments: None,
             work_dir: &order.work_dir,
             probe: &self.probe,
             spec: &order.spec,

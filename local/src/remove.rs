@@ -78,6 +78,7 @@ impl<'a> Order<'a> {
             output: self.output,
             background: self.background.as_deref(),
             matte,
+            segments: None,
             work_dir: work.path(),
             probe,
             spec: &self.spec,

@@ -14,7 +14,8 @@ use rotoless_contract::Background;
 use rotoless_contract::spec::{Fit, Rgb};
 use rotoless_contract::worker::MediaLimits;
 
-pub(crate) use self::moving::{Moving, Stopper};
+pub(crate) use self::moving::Moving;
+use crate::child::Leash;
 use crate::error::{EngineError, Unsupported};
 use crate::frame::Size;
 use crate::timeline::Rate;
@@ -66,10 +67,18 @@ impl Backdrop {
         }
     }
 
-    /// What ends a wait for this background's decoder from another thread.
-    pub(crate) fn stopper(&self) -> Option<Stopper> {
+    /// Leaves out frames that somebody else makes.
+    pub(crate) fn skip(&mut self, frames: u64) -> Result<(), EngineError> {
         match self {
-            Self::Moving(moving) => Some(moving.stopper()),
+            Self::Moving(moving) => moving.skip(frames),
+            Self::Nothing | Self::Colour(_) | Self::Still(_) | Self::Blur => Ok(()),
+        }
+    }
+
+    /// What holds this background's decoder, when there is one.
+    pub(crate) fn leash(&self) -> Option<Leash> {
+        match self {
+            Self::Moving(moving) => Some(moving.leash()),
             Self::Nothing | Self::Colour(_) | Self::Still(_) | Self::Blur => None,
         }
     }

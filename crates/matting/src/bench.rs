@@ -20,7 +20,7 @@ use crate::backdrop::Backdrop;
 use crate::child::{Child, Confinement};
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder, FramesFrom};
-use crate::engine::{Engine, Plan, Task, Watch};
+use crate::engine::{Engine, Task, Watch};
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::Frame;
@@ -28,6 +28,7 @@ use crate::kept::MatteUse;
 use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
+use crate::plan::Plan;
 use crate::tools::Tools;
 
 /// Time that something took.
@@ -144,6 +145,7 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
         output: &output,
         background: None,
         matte: MatteUse::Forget,
+        segments: None,
         work_dir,
         probe: &probe,
         spec,

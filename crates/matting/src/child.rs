@@ -6,6 +6,7 @@
 //! never a stranger who got its number.
 
 mod confine;
+mod leash;
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -22,6 +23,7 @@ use nix::unistd::Pid;
 
 pub(crate) use self::confine::Confinement;
 pub use self::confine::Isolation;
+pub(crate) use self::leash::Leash;
 use crate::error::EngineError;
 
 /// What is kept of a child's stderr: its end, where the reason stands.

@@ -40,6 +40,9 @@ pub(crate) struct DecodeOrder<'a> {
     pub source: &'a Source,
     /// Frames on the timeline.
     pub frames: u64,
+    /// Number of the first one that is wanted. Those before it are decoded all the same: to find a frame by its time is
+    /// as exact as the file's index, and a segment must begin at the very frame where another ended.
+    pub from: u64,
     pub limits: &'a MediaLimits,
     pub threads: usize,
     pub cpu_seconds: u64,
@@ -49,6 +52,10 @@ impl DecodeOrder<'_> {
     /// The size of its frames.
     pub(crate) fn size(&self) -> Size {
         Size { width: self.source.width as usize, height: self.source.height as usize }
+    }
+
+    const fn wanted(&self) -> u64 {
+        self.frames.saturating_sub(self.from)
     }
 
     fn command(&self, tools: &Tools) -> FfmpegCommand {
@@ -69,11 +76,16 @@ impl DecodeOrder<'_> {
         let Source { rate, shown_at, early_filters, filters, .. } = self.source;
         // A frame that lasts less than half of the timeline's would be rounded away, and here it is the only one.
         let at_end = if self.frames == 1 { ":eof_action=pass" } else { "" };
+        // Before the filters: what is not wanted is neither scaled nor converted.
+        let late = match self.from {
+            0 => String::new(),
+            from => format!("select=gte(n\\,{from}),setpts=PTS-STARTPTS,"),
+        };
         command.filter(format!(
-            "{early_filters}setpts={shown_at},fps=fps={rate}:start_time=0:round=near{at_end},{filters}"
+            "{early_filters}setpts={shown_at},fps=fps={rate}:start_time=0:round=near{at_end},{late}{filters}"
         ));
         // One more than would be accepted, so that too many can be told from just enough.
-        command.args(["-frames:v", &(self.frames + FRAME_TOLERANCE + 1).to_string()]);
+        command.args(["-frames:v", &(self.wanted() + FRAME_TOLERANCE + 1).to_string()]);
         command.args(["-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:1"]);
         command
     }
@@ -85,7 +97,7 @@ impl Decoder {
         let mut child = Child::spawn("the decoder", order.command(tools), confinement)?;
         child.stdin = None;
         let Some(stdout) = child.stdout.take() else { return Err(child.wait()?.into_tool_error()) };
-        Ok(Self { child, stdout, expected: order.frames, read: 0 })
+        Ok(Self { child, stdout, expected: order.wanted(), read: 0 })
     }
 
     /// Fills the planes with the next frame; `false` after the last one, when the whole stream proved good.

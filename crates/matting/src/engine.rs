@@ -12,20 +12,19 @@ use rotoless_contract::spec::Composition;
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_contract::{Background, JobSpec, Model};
 
-use crate::backdrop::{Backdrop, BackdropOrder};
-use crate::decode::DecodeOrder;
-use crate::encode::{Codecs, ENCODER, EncodeOrder, FramesFrom};
+use crate::backdrop::Backdrop;
+use crate::encode::Codecs;
 use crate::error::{EngineError, Unsupported};
-use crate::finish::Placement;
-use crate::frame::Size;
 use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
-use crate::pipeline::{self, Budget, Pipeline};
-use crate::probe::{self, Probe, Source};
-use crate::registry::Registry;
-use crate::sound::Sound;
+use crate::pipeline;
+use crate::pipeline::stretch::Stretch;
+use crate::plan::Plan;
+use crate::probe::{self, Probe};
+use crate::registry::{ModelEntry, Registry};
+use crate::segments::Segments;
 use crate::tools::Tools;
-use crate::verify::{Promise, verify};
+use crate::verify::verify;
 
 /// What an engine works with.
 #[derive(Debug, Clone)]
@@ -57,6 +56,8 @@ pub struct Task<'a> {
     pub background: Option<&'a Path>,
     /// What is done with the matte.
     pub matte: MatteUse<'a>,
+    /// Where finished segments are kept, so that another attempt can go on where this one ends.
+    pub segments: Option<Segments<'a>>,
     /// A directory of this job's own.
     pub work_dir: &'a Path,
     /// What [`Engine::probe`] found of `input`.
@@ -146,38 +147,87 @@ impl Engine {
     pub fn remove_background(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<Finished, EngineError> {
         supported(task.spec)?;
         let plan = Plan::of(task, self.threads());
-        let rate = plan.source.rate;
-        let budget =
-            task.paid_seconds.map(|paid_seconds| Budget { frames: rate.frames_in(paid_seconds), paid_seconds });
-        if let Some(budget) = budget.filter(|budget| plan.frames > budget.frames) {
-            return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds });
-        }
-        // Before the model is loaded: it may be the slower of both.
-        let backdrop = Backdrop::open(&self.config.tools, &plan.backdrop(task))?;
-        let result = match task.matte {
-            MatteUse::Reuse { file, made_for } => {
-                let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
-                let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
-                let mut matter = KeptMatte::open(&self.config.tools, &order)?;
-                plan.matte(&self.config.tools, task, backdrop, &mut matter, budget, watch)
-            }
-            MatteUse::Keep(_) | MatteUse::Forget => {
-                let mut matter = self.take_model(task.spec.model)?;
-                let result = plan.matte(&self.config.tools, task, backdrop, &mut *matter, budget, watch);
-                // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
-                self.give_back(task.spec.model, matter);
-                result
+        plan.budget(task)?;
+        let (mattes, output) = match self.segmented(task, &plan)? {
+            Some(segmented) => segmented.run(watch)?,
+            None => {
+                let alpha = self.in_one_piece(task, &plan, watch);
+                let alpha = alpha.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
+                let output = self.verified(task, &plan, &alpha, watch)?;
+                (alpha, output)
             }
         };
-        let alpha = result.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
-        watch.progress(Stage::Verify, 0, alpha.len() as u64);
-        let output = verify(&self.config.tools, &plan.file, &plan.promise(task, &alpha), watch)?;
+        tracing::debug!(frames = mattes.len(), "output verified");
         move_file(&plan.file, task.output)?;
         let mut info = task.probe.info.clone();
         info.duration_seconds = output.duration_ms as f64 / 1000.0;
         let mut warnings = task.probe.warnings.clone();
         warnings.extend(plan.warnings(task));
         Ok(Finished { input: info, output, quality: None, warnings })
+    }
+
+    /// Works on segments of a job that another engine leads, until there is none left to begin with. Returns how many
+    /// were made. There is no output.
+    ///
+    /// # Errors
+    /// See [`EngineError`]; what was stored counts all the same.
+    pub fn assist(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<u32, EngineError> {
+        supported(task.spec)?;
+        let plan = Plan::of(task, self.threads());
+        plan.budget(task)?;
+        match self.segmented(task, &plan)? {
+            Some(segmented) => segmented.assist(watch),
+            None => Ok(0),
+        }
+    }
+
+    fn in_one_piece(&self, task: &Task<'_>, plan: &Plan, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
+        let tools = &self.config.tools;
+        // Before the model is loaded: it may be the slower of both.
+        let backdrop = Backdrop::open(tools, &plan.backdrop(task))?;
+        match task.matte {
+            MatteUse::Reuse { file, made_for } => {
+                let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
+                let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
+                let mut matter = KeptMatte::open(tools, &order)?;
+                pipeline::run(plan.pipeline(tools, task, backdrop, &mut matter, (Stretch::WHOLE, None))?, watch)
+            }
+            MatteUse::Keep(_) | MatteUse::Forget => self.with_model(task.spec.model, |matter| {
+                pipeline::run(plan.pipeline(tools, task, backdrop, matter, (Stretch::WHOLE, None))?, watch)
+            }),
+        }
+    }
+
+    /// The output as it is, once it was compared with what was written.
+    pub(crate) fn verified(
+        &self,
+        task: &Task<'_>,
+        plan: &Plan,
+        alpha: &[f32],
+        watch: &dyn Watch,
+    ) -> Result<OutputInfo, EngineError> {
+        watch.progress(Stage::Verify, 0, alpha.len() as u64);
+        verify(&self.config.tools, &plan.file, &plan.promise(task, alpha), watch)
+    }
+
+    /// Work with the model of a role.
+    pub(crate) fn with_model<T>(
+        &self,
+        role: Model,
+        work: impl FnOnce(&mut dyn Matter) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let mut matter = self.take_model(role)?;
+        let result = work(&mut *matter);
+        // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
+        self.give_back(role, matter);
+        result
+    }
+
+    /// The files that make a role's mattes: names and digests.
+    pub(crate) fn weights_of(&self, role: Model) -> Result<Vec<(&str, String)>, EngineError> {
+        let entry = model::installed(&self.registry, &self.config.models_dir, role)?;
+        let files = self.registry.with_partners(entry).flat_map(ModelEntry::files);
+        Ok(files.map(|file| (file.name.as_str(), file.sha256.to_string())).collect())
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -207,167 +257,6 @@ impl Engine {
 
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some((model, matter));
-    }
-}
-
-/// What follows from a task.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) codecs: Codecs,
-    /// The source on the output's timeline.
-    pub(crate) source: Source,
-    /// Frames on that timeline.
-    pub(crate) frames: u64,
-    pub(crate) placement: Option<Placement>,
-    /// The output while it is being written.
-    pub(crate) file: PathBuf,
-    pub(crate) threads: usize,
-    pub(crate) cpu_seconds: u64,
-}
-
-impl Plan {
-    pub(crate) fn of(task: &Task<'_>, threads: usize) -> Self {
-        let format = task.spec.output_format;
-        let with_alpha = format.has_alpha() && matches!(task.spec.background, Background::Transparent);
-        let codecs = Codecs { format, with_alpha };
-        let (mut source, mut frames) = (task.probe.source.clone(), task.probe.frames);
-        let rate = codecs.rate_of(&source);
-        if rate != source.rate {
-            frames = source.rate.resampled(frames, rate);
-            source.rate = rate;
-        }
-        let size = Size { width: source.width as usize, height: source.height as usize };
-        // Wall time of an attempt (guarantees §8) on all threads.
-        let wall_seconds = (task.probe.duration_ms / 1000 * 20).clamp(600, 7200);
-        Self {
-            codecs,
-            source,
-            frames,
-            placement: task.spec.composition.as_ref().map(|composition| Placement::of(composition, size)),
-            file: task.work_dir.join(format!("output.{}", format.extension())),
-            threads,
-            cpu_seconds: wall_seconds * threads as u64,
-        }
-    }
-
-    /// Of the output.
-    pub(crate) fn canvas(&self) -> Size {
-        let source = Size { width: self.source.width as usize, height: self.source.height as usize };
-        self.placement.map_or(source, |placement| placement.canvas)
-    }
-
-    fn mattes<'a>(&self, file: &'a Path) -> MatteOrder<'a> {
-        MatteOrder {
-            file,
-            size: Size { width: self.source.width as usize, height: self.source.height as usize },
-            rate: self.source.rate,
-            frames: self.frames,
-            resampled: false,
-            threads: self.threads,
-            cpu_seconds: self.cpu_seconds,
-        }
-    }
-
-    pub(crate) fn decode<'a>(&'a self, task: &'a Task<'_>) -> DecodeOrder<'a> {
-        DecodeOrder {
-            input: task.input,
-            source: &self.source,
-            frames: self.frames,
-            limits: &task.limits,
-            threads: self.threads,
-            cpu_seconds: self.cpu_seconds,
-        }
-    }
-
-    pub(crate) fn backdrop<'a>(&self, task: &'a Task<'_>) -> BackdropOrder<'a> {
-        BackdropOrder {
-            background: &task.spec.background,
-            file: task.background,
-            canvas: self.canvas(),
-            rate: self.source.rate,
-            limits: &task.limits,
-            threads: self.threads,
-            cpu_seconds: self.cpu_seconds,
-        }
-    }
-
-    pub(crate) fn encode<'a>(&'a self, task: &'a Task<'_>) -> EncodeOrder<'a> {
-        EncodeOrder {
-            codecs: self.codecs,
-            size: self.canvas(),
-            rate: self.source.rate,
-            frames: self.frames,
-            threads: self.threads,
-            cpu_seconds: self.cpu_seconds,
-            frames_from: FramesFrom::Pipe,
-            sound: self.sound(task),
-            output: &self.file,
-        }
-    }
-
-    /// What the output is to have of it.
-    fn sound<'a>(&'a self, task: &'a Task<'_>) -> Option<Sound<'a>> {
-        let index = self.source.audio_index.filter(|_| self.codecs.format.has_audio())?;
-        Some(Sound { input: task.input, source: &self.source, index, limits: &task.limits })
-    }
-
-    /// The encoder reads the sound itself and cannot tell whose fault it is that it failed.
-    fn blamed(&self, tools: &Tools, task: &Task<'_>, error: EngineError) -> EngineError {
-        match (&error, self.sound(task)) {
-            (EngineError::Tool { program: ENCODER, .. }, Some(sound)) => sound.check(tools).err().unwrap_or(error),
-            _ => error,
-        }
-    }
-
-    fn warnings(&self, task: &Task<'_>) -> Vec<String> {
-        let mut warnings = Vec::new();
-        let (fps, found) = (self.source.rate.fps(), task.probe.source.rate.fps());
-        let format = self.codecs.format;
-        if fps < found {
-            warnings.push(format!("{format} plays at most {fps:.0} frames a second; the source has {found:.3}"));
-        }
-        let (sound_ms, max_ms) = (self.source.audio_ms.unwrap_or(0), task.limits.max_duration_ms);
-        if format.has_audio() && sound_ms > max_ms {
-            warnings.push(format!("the sound is {sound_ms} ms long and was cut after {max_ms} ms"));
-        }
-        if !format.has_audio() && self.source.audio_index.is_some() {
-            warnings.push(format!("{format} has no sound; the source's was left out"));
-        }
-        warnings
-    }
-
-    fn matte(
-        &self,
-        tools: &Tools,
-        task: &Task<'_>,
-        backdrop: Backdrop,
-        matter: &mut dyn Matter,
-        budget: Option<Budget>,
-        watch: &dyn Watch,
-    ) -> Result<Vec<f32>, EngineError> {
-        let (decode, encode) = (self.decode(task), self.encode(task));
-        let placement = self.placement;
-        let prompt = task.spec.text_prompt.as_deref();
-        let kept = match task.matte {
-            MatteUse::Keep(file) => Some(self.mattes(file)),
-            MatteUse::Reuse { .. } | MatteUse::Forget => None,
-        };
-        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget }, watch)
-    }
-
-    fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {
-        // As much of the sound as is encoded.
-        let sound_ms = self.source.audio_ms.map(|ms| ms.min(task.limits.max_duration_ms));
-        Promise {
-            codecs: self.codecs,
-            size: self.canvas(),
-            rate: self.source.rate,
-            alpha,
-            sound_ms: sound_ms.filter(|_| self.codecs.format.has_audio()),
-            threads: self.threads,
-            cpu_seconds: self.cpu_seconds,
-            limits: &task.limits,
-        }
     }
 }
 

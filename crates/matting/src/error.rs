@@ -118,6 +118,12 @@ pub enum EngineError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// What an earlier attempt handed over cannot be taken up.
+    #[error("a segment's state cannot be taken up: {detail}")]
+    Handover {
+        /// What is wrong with it.
+        detail: String,
+    },
     /// A stage of the pipeline panicked: a fault of ours.
     #[error("the {stage} stage panicked")]
     Panicked {
@@ -152,6 +158,7 @@ impl EngineError {
             | Self::Registry(_)
             | Self::Tool { .. }
             | Self::Io { .. }
+            | Self::Handover { .. }
             | Self::Panicked { .. } => FailureReason::InternalError,
         }
     }

@@ -4,6 +4,8 @@
 //! them (Y, U, V, then alpha), so a frame is read, worked on and written without a copy. Sides are even. A frame's
 //! buffers are made once and go round.
 
+use crate::pipeline::stretch::Border;
+
 /// Size of a picture in px. Both sides even for frames; any for a model's picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -39,6 +41,10 @@ pub(crate) struct Frame {
     pub matte: Vec<f32>,
     /// Whether the picture before it was of another scene, or there was none.
     pub starts_scene: bool,
+    /// On the timeline, from 0.
+    pub number: u64,
+    /// Before this frame a segment ends.
+    pub border: Option<Box<Border>>,
 }
 
 /// The planes of a frame.
@@ -78,6 +84,8 @@ impl Frame {
             picture: Vec::new(),
             matte: Vec::new(),
             starts_scene: false,
+            number: 0,
+            border: None,
         }
     }
 

@@ -22,6 +22,7 @@ mod finish;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod join;
 mod kept;
 mod media_arguments;
 mod model;
@@ -29,10 +30,12 @@ mod model_picture;
 pub mod onnx_writer;
 mod pack;
 mod pipeline;
+mod plan;
 mod probe;
 pub mod registry;
 mod scaling;
 mod scene;
+pub mod segments;
 mod sound;
 mod stills;
 #[cfg(test)]

@@ -18,16 +18,22 @@ mod tracker;
 use std::path::Path;
 
 use rotoless_contract::Model;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
-use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Terminator};
+use self::session::{Answer, Carried, Feed, Network, Numbers, Run, StateTensor, Terminator};
 use crate::child::Killer;
 use crate::error::EngineError;
 use crate::frame::{Sight, Size};
+use crate::pipeline::stretch::broken_handover;
 use crate::registry::{
     Activation, InputSize, InputSpec, InstalledFile, Layout, MatteSpec, ModelEntry, Registry, StateSpec, Work,
 };
+
+/// Frames that a recurrent model sees before its mattes count, where it could not take up what was carried.
+const RECURRENT_WARM_UP: u64 = 24;
 
 /// What makes mattes of frames.
 pub(crate) trait Matter: Send {
@@ -50,6 +56,17 @@ pub(crate) trait Matter: Send {
 
     /// The matte of the next frame, 0..1. `picture` is the size of the picture in `sight`.
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
+
+    /// Frames after which hardly anything is left of not having seen those before.
+    fn warm_up(&self) -> u64 {
+        0
+    }
+
+    /// What is carried from frame to frame, so that another run can go on with the next one.
+    fn save(&self) -> Result<Vec<u8>, EngineError>;
+
+    /// Goes on where [`Matter::save`] was asked; after [`Matter::begin`] with the same prompt.
+    fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError>;
 
     /// There are no more frames. An error means that mattes were wrong.
     fn end(&mut self) -> Result<(), EngineError> {
@@ -231,9 +248,45 @@ impl Matter for NetworkMatter {
         self.infer(sight.picture, picture, matte)
     }
 
+    fn warm_up(&self) -> u64 {
+        if self.spec.states.is_empty() { 0 } else { RECURRENT_WARM_UP }
+    }
+
+    fn save(&self) -> Result<Vec<u8>, EngineError> {
+        let tensors = self.states.iter().map(Carried::read).collect::<Result<_, _>>();
+        let tensors = tensors.map_err(|error| self.failed(&error))?;
+        to_bytes(&SavedStates { size: self.last_size.map(|size| (size.width, size.height)), tensors })
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError> {
+        let SavedStates { size, tensors } = from_bytes(saved)?;
+        if tensors.len() > self.spec.states.len() {
+            return Err(broken_handover(&"it has more states than the model"));
+        }
+        let states = tensors.into_iter().map(Carried::of).collect::<Result<_, _>>();
+        self.states = states.map_err(|error| broken_handover(&error))?;
+        self.last_size = size.map(|(width, height)| Size { width, height });
+        Ok(())
+    }
+
     fn stopper(&self) -> Stopper {
         Stopper::of_networks(vec![self.network.terminator()])
     }
+}
+
+/// The states of a network and the size of the picture that they belong to.
+#[derive(Debug, Serialize, Deserialize)]
+struct SavedStates {
+    size: Option<(usize, usize)>,
+    tensors: Vec<StateTensor>,
+}
+
+fn to_bytes(state: &impl Serialize) -> Result<Vec<u8>, EngineError> {
+    postcard::to_stdvec(state).map_err(|error| broken_handover(&error))
+}
+
+fn from_bytes<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, EngineError> {
+    postcard::from_bytes(bytes).map_err(|error| broken_handover(&error))
 }
 
 /// Of NaN it makes 0.

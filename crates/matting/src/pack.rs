@@ -5,6 +5,7 @@
 //! animated WebP is kept whole in memory until its end, and joins equal frames); each frame that was written stands
 //! in the file with its own time.
 
+pub(crate) mod gif;
 mod webp;
 mod zip;
 
@@ -54,7 +55,7 @@ pub(crate) const fn stills_of(format: OutputFormat) -> Option<Still> {
 }
 
 impl<R: Read> Packer<R> {
-    /// Begins the file.
+    /// Begins the file that an order names.
     pub(crate) fn create(
         pictures: R,
         still: Still,

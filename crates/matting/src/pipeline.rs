@@ -7,23 +7,28 @@
 //!
 //! The model's stage does nothing but inference: it is the slowest, and its threads idle while it does anything else.
 
+pub(crate) mod outlet;
 pub(crate) mod queue;
+pub(crate) mod stretch;
 pub(crate) mod supervise;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rotoless_contract::worker::Stage;
 
+use self::outlet::{FinishedPart, Outlet, Parts, PartsOrder};
 use self::queue::Queue;
+use self::stretch::{Border, Crossing, Handover, Stretch};
 use self::supervise::{Halt, NO_FRAME_LIMIT, StageEnd, StageWork, Told, supervise};
 use crate::backdrop::Backdrop;
+use crate::child::Leash;
 use crate::decode::{DecodeOrder, Decoder};
-use crate::encode::{EncodeOrder, Encoder};
+use crate::encode::EncodeOrder;
 use crate::engine::Watch;
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher, Placement};
 use crate::frame::{Frame, Size};
-use crate::kept::{MatteOrder, MatteWriter};
+use crate::kept::MatteOrder;
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::scene::CutDetector;
@@ -31,6 +36,9 @@ use crate::tools::Tools;
 
 /// One in each stage and one waiting before each.
 const FRAMES_IN_FLIGHT: usize = 6;
+
+/// Frames behind a border that must be seen before the one at it is finished.
+const LOOK_AHEAD: u64 = 0;
 
 /// All that the pipeline is given.
 pub(crate) struct Pipeline<'a> {
@@ -45,6 +53,9 @@ pub(crate) struct Pipeline<'a> {
     pub prompt: Option<&'a str>,
     /// Where the mattes go beside the output.
     pub kept: Option<MatteOrder<'a>>,
+    pub stretch: Stretch<'a>,
+    /// Where the segments go, when the output is made in segments.
+    pub parts: Option<PartsOrder<'a>>,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
 }
@@ -84,16 +95,24 @@ impl Queues {
     }
 }
 
-/// Runs a whole clip through. Returns the mean alpha of each frame that was written.
+/// Runs a stretch of a clip through. Returns the mean alpha of each frame that was written.
 pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget } = pipeline;
+    let Pipeline { tools, decode, encode, mut backdrop, placement, matter, prompt, kept, stretch, parts, budget } =
+        pipeline;
     let size = decode.size();
     matter.begin(prompt)?;
     let picture = matter.picture_size(size);
-    let eye = matter
+    let mut eye = matter
         .input()
         .map(|input| Eye { maker: PictureMaker::new(size, picture, input), cuts: CutDetector::new(size) });
-    let background_stopper = backdrop.stopper();
+    if let Some(carried) = &stretch.carried {
+        matter.restore(&carried.matter)?;
+        if let Some(eye) = &mut eye {
+            eye.cuts.resume(carried.cuts.clone());
+        }
+    }
+    let background = backdrop.leash();
+    backdrop.skip(stretch.first)?;
     let canvas = Canvas {
         frame: size,
         matte: matter.matte_size(size),
@@ -103,40 +122,47 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let finisher = Finisher::new(canvas, backdrop);
 
     let queues = Queues::new(size)?;
-    let written = AtomicU64::new(0);
+    let stored = Queue::new(usize::MAX);
+    let written = AtomicU64::new(stretch.first);
     let mut means = Vec::new();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
-    let decoder = Decoder::start(tools, &decode)?;
-    let mut encoder = Encoder::start(tools, &encode)?;
-    let packer = encoder.take_packer();
-    let keeper = kept.map(|order| MatteWriter::start(tools, &order)).transpose()?;
     let halt = Halt::default();
-    halt.kills(&decoder.child);
-    halt.kills(&encoder.child);
-    if let Some(keeper) = &keeper {
-        halt.kills(&keeper.child);
+    if let Some(leash) = background {
+        halt.on_stop(move || leash.stop());
     }
-    halt.on_stop(|| queues.abort());
+    let decoder = Decoder::start(tools, &DecodeOrder { from: stretch.decoded_from(), ..decode })?;
+    halt.kills(&decoder.child);
+    let leash = Leash::default();
+    let holding = leash.clone();
+    halt.on_stop(move || holding.stop());
+    let store = parts.as_ref().map(|order| order.sink);
+    let parts = parts.map(|order| Parts::new(order, &stretch, &stored));
+    let mut outlet = Outlet::open(tools, encode, kept, parts, leash)?;
+    let packer = outlet.take_packer();
+    halt.on_stop(|| {
+        queues.abort();
+        stored.abort();
+    });
     let stopper = matter.stopper();
     halt.on_stop(move || stopper.stop());
-    if let Some(stopper) = background_stopper {
-        halt.on_stop(move || stopper.stop());
-    }
 
     let mut stages = vec![
-        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &queues)) },
+        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &stretch, &queues)) },
         StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
         StageWork {
             name: "encode",
             work: Box::new(|| {
-                let outlet = Outlet { encoder, with_alpha: encode.codecs.with_alpha, keeper };
-                means = encode_stage(outlet, finisher, &queues, &written)?;
+                means = encode_stage(outlet, finisher, stretch.first, &queues, &written)?;
+                stored.close();
                 Ok(())
             }),
         },
     ];
     if let Some(packer) = packer {
         stages.push(StageWork { name: "pack", work: Box::new(|| packer.run()) });
+    }
+    if let Some(store) = store {
+        stages.push(StageWork { name: "store", work: Box::new(|| store_stage(store, &stored)) });
     }
     let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames, patience: NO_FRAME_LIMIT };
     supervise(&halt, &told, stages)?;
@@ -154,22 +180,36 @@ fn decode_stage(
     mut decoder: Decoder,
     mut eye: Option<Eye>,
     budget: Option<Budget>,
+    stretch: &Stretch<'_>,
     queues: &Queues,
 ) -> Result<(), StageEnd> {
-    let mut decoded = 0;
-    while let Some(mut frame) = queues.free.pop()? {
-        if !decoder.read(frame.yuv_mut())? {
+    let mut left = None;
+    for number in stretch.decoded_from().. {
+        let Some(mut frame) = queues.free.pop()? else { break };
+        if left == Some(0) || !decoder.read(frame.yuv_mut())? {
             break;
         }
-        decoded += 1;
-        if let Some(budget) = budget.filter(|budget| decoded > budget.frames) {
+        if let Some(budget) = budget.filter(|budget| number >= budget.frames) {
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
+        }
+        frame.number = number;
+        frame.border = None;
+        if let (Some(borders), true, None) = (stretch.borders, number > stretch.first, left) {
+            let crossing = borders.crossing(number);
+            if crossing != Crossing::Inside {
+                let cuts = eye.as_ref().map(|eye| eye.cuts.seen().clone()).unwrap_or_default();
+                let handover = Handover { cuts, matter: Vec::new() };
+                let ends_stretch = crossing == Crossing::End;
+                left = ends_stretch.then_some(LOOK_AHEAD + 1);
+                frame.border = Some(Box::new(Border { handover, ends_stretch }));
+            }
         }
         if let Some(eye) = &mut eye {
             let (colour, picture) = frame.colour_and_picture();
             eye.maker.make(colour, picture)?;
             frame.starts_scene = eye.cuts.starts_scene(colour)?;
         }
+        left = left.map(|left| left - 1);
         queues.decoded.push(frame)?;
     }
     queues.decoded.close();
@@ -178,6 +218,9 @@ fn decode_stage(
 
 fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
     while let Some(mut frame) = queues.decoded.pop()? {
+        if let Some(border) = &mut frame.border {
+            border.handover.matter = matter.save()?;
+        }
         if frame.starts_scene {
             matter.forget();
         }
@@ -190,36 +233,43 @@ fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Resul
     Ok(())
 }
 
-/// Where finished frames go.
-struct Outlet {
-    encoder: Encoder,
-    with_alpha: bool,
-    keeper: Option<MatteWriter>,
-}
-
 fn encode_stage(
-    outlet: Outlet,
+    mut outlet: Outlet<'_>,
     mut finisher: Finisher,
+    first: u64,
     queues: &Queues,
     written: &AtomicU64,
 ) -> Result<Vec<f32>, StageEnd> {
-    let Outlet { mut encoder, with_alpha, mut keeper } = outlet;
     let mut means = Vec::new();
+    let mut has_ended = false;
     while let Some(mut frame) = queues.matted.pop()? {
-        finisher.make_alpha(&mut frame)?;
-        if let Some(keeper) = &mut keeper {
-            keeper.write(frame.alpha())?;
+        if let Some(border) = frame.border.take() {
+            has_ended = border.ends_stretch;
+            outlet.cross(frame.number, *border)?;
         }
-        let done = finisher.finish(&mut frame)?;
-        #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
-        means.push(done.mean as f32);
-        encoder.write(if with_alpha { done.frame.yuva() } else { done.frame.yuv() })?;
-        written.fetch_add(1, Ordering::Relaxed);
+        if frame.number >= first && !has_ended {
+            finisher.make_alpha(&mut frame)?;
+            outlet.keep(frame.alpha())?;
+            let done = finisher.finish(&mut frame)?;
+            #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
+            let mean = done.mean as f32;
+            means.push(mean);
+            outlet.write(done.frame, mean)?;
+            written.fetch_add(1, Ordering::Relaxed);
+        }
         queues.free.push(frame)?;
     }
-    encoder.finish()?;
-    if let Some(keeper) = keeper {
-        keeper.finish()?;
-    }
+    outlet.finish()?;
     Ok(means)
+}
+
+/// Stores segments beside the work on the next ones.
+fn store_stage(
+    store: &(dyn Fn(FinishedPart) -> Result<(), EngineError> + Sync),
+    finished: &Queue<FinishedPart>,
+) -> Result<(), StageEnd> {
+    while let Some(part) = finished.pop()? {
+        store(part)?;
+    }
+    Ok(())
 }

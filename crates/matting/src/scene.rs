@@ -5,6 +5,8 @@
 //! Lienhart, "Comparison of automatic shot boundary detection algorithms", 1999). A flash or a fade is no cut: what is
 //! carried over them still fits.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::EngineError;
 use crate::frame::{Colour, Size};
 use crate::scaling::Scaler;
@@ -27,31 +29,47 @@ pub(crate) struct CutDetector {
     size: Size,
     scaler: Scaler,
     tiny: Vec<u8>,
+    seen: Seen,
+}
+
+/// What is carried from frame to frame.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Seen {
     before: Option<Vec<u8>>,
     usual_change: f32,
 }
 
 impl CutDetector {
     pub(crate) fn new(size: Size) -> Self {
-        Self { size, scaler: Scaler::default(), tiny: vec![0; WIDTH * HEIGHT], before: None, usual_change: 0.0 }
+        Self { size, scaler: Scaler::default(), tiny: vec![0; WIDTH * HEIGHT], seen: Seen::default() }
+    }
+
+    /// Of the frames so far.
+    pub(crate) const fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// Goes on behind frames that were seen by another one.
+    pub(crate) fn resume(&mut self, seen: Seen) {
+        self.seen = Seen { before: seen.before.filter(|tiny| tiny.len() == WIDTH * HEIGHT), ..seen };
     }
 
     /// Whether this frame begins a scene; the first one does.
     pub(crate) fn starts_scene(&mut self, colour: Colour<'_>) -> Result<bool, EngineError> {
         let tiny = Size { width: WIDTH, height: HEIGHT };
         self.scaler.plane(colour[0], self.size, &mut self.tiny, tiny)?;
-        let Some(before) = &mut self.before else {
-            self.before = Some(self.tiny.clone());
+        let Some(before) = &mut self.seen.before else {
+            self.seen.before = Some(self.tiny.clone());
             return Ok(true);
         };
         let change = change(before, &self.tiny);
         let is_cut = change >= LEAST_CHANGE
-            && change >= self.usual_change * LEAST_RATIO
+            && change >= self.seen.usual_change * LEAST_RATIO
             && spread(before, &self.tiny) >= LEAST_SPREAD;
         before.copy_from_slice(&self.tiny);
         // The change of a cut says nothing about the motion in its scenes.
         if !is_cut {
-            self.usual_change += (change - self.usual_change) * NEWEST;
+            self.seen.usual_change += (change - self.seen.usual_change) * NEWEST;
         }
         Ok(is_cut)
     }

@@ -33,6 +33,31 @@ pub fn luma_threshold_model(threshold: f32, slope: f32) -> Vec<u8> {
     graph.finish()
 }
 
+/// Share of the newest frame in the matte of [`lingering_model`].
+pub const NEWEST: f32 = 0.25;
+
+/// A recurrent model: what [`luma_threshold_model`] of 0.5 and 8 says, averaged with what was said before, so that
+/// every matte depends on all frames since the beginning. Its state is `before` → `after`, `[1, 1, H, W]`, or one zero.
+#[must_use]
+pub fn lingering_model() -> Vec<u8> {
+    let mut graph = GraphWriter::new();
+    let side = |name: &str| Dim::Named(name.to_owned());
+    let input = graph.input(INPUT, &[Dim::Fixed(1), Dim::Fixed(3), side("height"), side("width")]);
+    let before = graph.input("before", &[Dim::Fixed(1), Dim::Fixed(1), side("state_height"), side("state_width")]);
+    let weights = Tensor { shape: vec![1, 3, 1, 1], ..Tensor::floats(&LUMA.map(|weight| weight * 8.0)) };
+    let (weights, bias) = (graph.constant(weights), graph.constant(Tensor::floats(&[-4.0])));
+    let raw = graph.node("Conv", &[&input, &weights, &bias], &[("kernel_shape", Attribute::Ints(vec![1, 1]))]);
+    let (zero, one) = (graph.constant(Tensor::scalar(0.0)), graph.constant(Tensor::scalar(1.0)));
+    let now = graph.node("Clip", &[&raw, &zero, &one], &[]);
+    let (newest, rest) = (graph.constant(Tensor::scalar(NEWEST)), graph.constant(Tensor::scalar(1.0 - NEWEST)));
+    let (now, before) = (graph.node("Mul", &[&now, &newest], &[]), graph.node("Mul", &[&before, &rest], &[]));
+    let alpha = graph.node("Add", &[&now, &before], &[]);
+    let shape = [Dim::Fixed(1), Dim::Fixed(1), side("height"), side("width")];
+    graph.output(&alpha, MATTE, &shape);
+    graph.output(&alpha, "after", &shape);
+    graph.finish()
+}
+
 /// Side of the picture that [`brightness_detector`] and [`brightness_by_word`] are fed, px.
 pub const FINDER_SIDE: u32 = 64;
 /// Side of a place of [`brightness_detector`]'s grid, px.
@@ -110,4 +135,12 @@ pub fn registry_entry(name: &str, role: Option<rotoless_contract::Model>, file: 
          licence = \"MIT OR Apache-2.0\"\n[model.input]\nname = \"{INPUT}\"\nlong_side = 256\n\
          [model.output]\nmatte = \"{MATTE}\"\n"
     )
+}
+
+/// The same for [`lingering_model`].
+#[must_use]
+pub fn lingering_entry(name: &str, role: Option<rotoless_contract::Model>, file: &str) -> String {
+    let still = registry_entry(name, role, file, &lingering_model());
+    let recurrent = still.replace("family = \"still\"", "family = \"recurrent\"");
+    format!("{recurrent}[[model.state]]\ninput = \"before\"\noutput = \"after\"\n")
 }

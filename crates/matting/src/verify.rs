@@ -228,6 +228,7 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         | EngineError::Tool { .. }
         | EngineError::Stalled { .. }
         | EngineError::Io { .. }
+        | EngineError::Handover { .. }
         | EngineError::Panicked { .. }
         | EngineError::Cancelled) => other,
     })

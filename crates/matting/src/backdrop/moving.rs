@@ -5,13 +5,12 @@
 //! memory is bounded by [`MAX_KEPT_BYTES`] whatever the length.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rotoless_contract::spec::Fit;
 use rotoless_contract::worker::MediaLimits;
 
 use super::{BackdropOrder, fit_filters};
-use crate::child::Killer;
+use crate::child::Leash;
 use crate::decode::{DecodeOrder, Decoder};
 use crate::error::EngineError;
 use crate::frame::Size;
@@ -35,7 +34,7 @@ pub(crate) struct Moving {
     cpu_seconds: u64,
     canvas: Size,
     playing: Playing,
-    stop: Arc<Mutex<StopState>>,
+    leash: Leash,
 }
 
 #[derive(Debug)]
@@ -46,30 +45,6 @@ enum Playing {
     Decoding { decoder: Box<Decoder>, shown: u64, kept: Option<Vec<u8>> },
     /// All frames of a turn, one after the other.
     Kept { frames: Vec<u8>, next: usize },
-}
-
-#[derive(Debug, Default)]
-struct StopState {
-    stopped: bool,
-    killer: Option<Killer>,
-}
-
-/// Ends the decoder of a background, now and for good.
-#[derive(Debug, Clone)]
-pub(crate) struct Stopper(Arc<Mutex<StopState>>);
-
-impl Stopper {
-    pub(crate) fn stop(&self) {
-        let mut state = lock(&self.0);
-        state.stopped = true;
-        if let Some(killer) = state.killer.take() {
-            killer.kill();
-        }
-    }
-}
-
-fn lock(state: &Mutex<StopState>) -> MutexGuard<'_, StopState> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Moving {
@@ -98,12 +73,18 @@ impl Moving {
             cpu_seconds: order.cpu_seconds,
             canvas: order.canvas,
             playing: Playing::AtStart,
-            stop: Arc::default(),
+            leash: Leash::default(),
         })
     }
 
-    pub(super) fn stopper(&self) -> Stopper {
-        Stopper(Arc::clone(&self.stop))
+    pub(super) fn leash(&self) -> Leash {
+        self.leash.clone()
+    }
+
+    /// Leaves out the next frames.
+    pub(crate) fn skip(&mut self, frames: u64) -> Result<(), EngineError> {
+        let mut planes = vec![0; self.canvas.yuv_bytes()];
+        (0..frames).try_for_each(|_| self.next(&mut planes))
     }
 
     /// Fills the planes with the next frame. On one thread only, which must outlive this.
@@ -151,17 +132,13 @@ impl Moving {
             input: &self.file,
             source: &self.source,
             frames: self.frames,
+            from: 0,
             limits: &self.limits,
             threads: self.threads,
             cpu_seconds: self.cpu_seconds,
         };
         let decoder = Decoder::start(&self.tools, &order)?;
-        let mut state = lock(&self.stop);
-        if state.stopped {
-            return Err(EngineError::Cancelled);
-        }
-        state.killer = Some(decoder.child.killer());
-        drop(state);
+        self.leash.hold([&decoder.child])?;
         // One more than is expected may come.
         let bytes =
             usize::try_from(self.frames + 1).ok().and_then(|frames| frames.checked_mul(self.canvas.yuv_bytes()));

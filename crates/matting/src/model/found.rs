@@ -3,7 +3,7 @@
 use crate::frame::Size;
 
 /// A box, px of the frame; may reach beyond it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Region {
     pub left: f32,
     pub top: f32,

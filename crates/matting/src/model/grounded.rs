@@ -15,7 +15,7 @@ use super::detector::read_head;
 use super::found::{Found, distinct};
 use super::heat::HeatMapFinder;
 use super::session::{Feed, Network, Numbers, Run};
-use super::tracker::Tracker;
+use super::tracker::{PATIENCE, Track, Tracker};
 use super::{Matter, NetworkMatter, Stopper, load_network, shape_of};
 use crate::error::{EngineError, Unsupported};
 use crate::frame::{Sight, Size};
@@ -168,6 +168,23 @@ impl Matter for GroundedMatter {
         matte.resize(whole.pixels(), 0.0);
         for region in &regions {
             self.cropper.add(region, sight, &mut self.still, whole, matte)?;
+        }
+        Ok(())
+    }
+
+    fn warm_up(&self) -> u64 {
+        // Longer, and who is followed is the same: nobody is waited for after that.
+        u64::from(PATIENCE) + 1
+    }
+
+    fn save(&self) -> Result<Vec<u8>, EngineError> {
+        super::to_bytes(&self.tracker.as_ref().map(Tracker::tracks).unwrap_or_default())
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError> {
+        let tracks: Vec<Vec<Track>> = super::from_bytes(saved)?;
+        if let Some(tracker) = &mut self.tracker {
+            tracker.resume(tracks);
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use ort::logging::LogLevel;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, Tensor, TensorRef};
+use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
 
@@ -92,6 +93,13 @@ pub(super) struct Answer<'a> {
     pub values: &'a [f32],
 }
 
+/// The same, in memory of ours.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct StateTensor {
+    pub shape: Vec<i64>,
+    pub values: Vec<f32>,
+}
+
 /// A tensor that is carried from one run to the next.
 pub(super) struct Carried(DynValue);
 
@@ -99,6 +107,15 @@ impl Carried {
     pub(super) fn zeros(shape: &[usize]) -> Result<Self, ort::Error> {
         let zeros = vec![0.0_f32; shape.iter().product()];
         Ok(Self(Tensor::from_array((shape.to_vec(), zeros))?.into_dyn()))
+    }
+
+    pub(super) fn of(state: StateTensor) -> Result<Self, ort::Error> {
+        Ok(Self(Tensor::from_array((state.shape, state.values))?.into_dyn()))
+    }
+
+    pub(super) fn read(&self) -> Result<StateTensor, ort::Error> {
+        let (shape, values) = self.0.try_extract_tensor::<f32>()?;
+        Ok(StateTensor { shape: shape.to_vec(), values: values.to_vec() })
     }
 }
 

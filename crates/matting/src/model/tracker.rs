@@ -6,6 +6,7 @@
 //! was found, because a part cut off is lost for the matte, and a box too large costs little.
 
 use rotoless_contract::prompt::Subject;
+use serde::{Deserialize, Serialize};
 
 use super::choice::{Scene, meant};
 use super::found::{Found, Region};
@@ -20,7 +21,7 @@ const BESIDE_THE_BEST: f32 = 0.6;
 /// Frames more in which it was rather something else than not, after which a subject is taken for that.
 const DOUBTS: u32 = 5;
 /// Frames without being found, after which a subject is gone. About half a second.
-const PATIENCE: u32 = 15;
+pub(super) const PATIENCE: u32 = 15;
 /// Regions of one frame: each is a run of the still model. Of a crowd the largest are followed.
 const MOST_REGIONS: usize = 12;
 /// Least overlap (intersection over union) with the frame before.
@@ -40,8 +41,8 @@ struct Followed {
     tracks: Vec<Track>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Track {
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Track {
     region: Region,
     /// Frames since it was found.
     missed: u32,
@@ -58,6 +59,18 @@ impl Tracker {
     pub(super) fn forget(&mut self) {
         for followed in &mut self.followed {
             followed.tracks.clear();
+        }
+    }
+
+    /// Whom it follows, subject by subject.
+    pub(super) fn tracks(&self) -> Vec<Vec<Track>> {
+        self.followed.iter().map(|followed| followed.tracks.clone()).collect()
+    }
+
+    /// Goes on with those that another one of the same subjects followed.
+    pub(super) fn resume(&mut self, tracks: Vec<Vec<Track>>) {
+        for (followed, tracks) in self.followed.iter_mut().zip(tracks) {
+            followed.tracks = tracks;
         }
     }
 

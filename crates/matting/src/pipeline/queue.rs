@@ -28,7 +28,7 @@ pub(crate) struct Aborted;
 
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        let state = State { items: VecDeque::with_capacity(capacity), closed: false, aborted: false };
+        let state = State { items: VecDeque::new(), closed: false, aborted: false };
         Self { state: Mutex::new(state), changed: Condvar::new(), capacity }
     }
 

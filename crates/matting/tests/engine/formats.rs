@@ -198,6 +198,7 @@ fn sound_beyond_the_longest_clip_is_cut() {
         output: &output,
         background: None,
         matte: MatteUse::Forget,
+        segments: None,
         work_dir,
         probe: &probe,
         spec: &spec,

@@ -24,6 +24,7 @@ fn run(
         output: &output,
         background: None,
         matte,
+        segments: None,
         work_dir: &work_dir,
         probe: &probe,
         spec,

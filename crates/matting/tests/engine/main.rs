@@ -17,6 +17,7 @@ mod media_rules;
 mod memory;
 mod outputs;
 mod picture;
+mod segments;
 mod sound;
 mod support;
 mod teardown;

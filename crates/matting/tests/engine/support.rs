@@ -132,6 +132,7 @@ impl Bench {
             output: &output,
             background: self.background.as_deref(),
             matte: MatteUse::Forget,
+            segments: None,
             work_dir: &work_dir,
             probe,
             spec,
@@ -210,11 +211,21 @@ pub(crate) fn free_engine(bench: &Bench) -> Engine {
 }
 
 pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
+    let model = tiny::luma_threshold_model(0.7, 10.0);
+    let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
+    engine_of(bench, tools, "free.onnx", &model, &entry)
+}
+
+/// An engine whose `human` says of every frame what it says of it and all frames before it.
+pub(crate) fn lingering_engine(bench: &Bench) -> Engine {
+    let entry = tiny::lingering_entry("lingering", Some(Model::Human), "lingering.onnx");
+    engine_of(bench, tools(), "lingering.onnx", &tiny::lingering_model(), &entry)
+}
+
+fn engine_of(bench: &Bench, tools: Tools, file: &str, model: &[u8], entry: &str) -> Engine {
     let directory = bench.path("models");
     std::fs::create_dir_all(&directory).unwrap();
-    let model = tiny::luma_threshold_model(0.7, 10.0);
-    std::fs::write(directory.join("free.onnx"), &model).unwrap();
-    let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
+    std::fs::write(directory.join(file), model).unwrap();
     std::fs::write(directory.join("registry.toml"), entry).unwrap();
     let library = Registry::builtin().unwrap().runtime_path(&models_dir()).expect("no runtime for this machine");
     let link = directory.join(library.file_name().unwrap());

@@ -176,6 +176,7 @@ fn a_clip_longer_than_was_paid_for_is_not_worked_on() {
         output: &output,
         background: None,
         matte: MatteUse::Forget,
+        segments: None,
         work_dir,
         probe: &probe,
         spec: &spec,
