@@ -23,7 +23,8 @@ use crate::control::{CallError, Control};
 use crate::detail::shown;
 use crate::links::{Link, Links, Set};
 use crate::live::{Live, StopCause};
-use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
+use crate::matting::{Fault, MatteFile, Matting, Measured, Order, SegmentFiles};
+use crate::segments::RemoteSegments;
 use crate::timing::Timing;
 use crate::transfer::{Commit, Transfer, TransferError, Verified};
 
@@ -46,7 +47,7 @@ const MAX_WARNING_CHARS: usize = 300;
 pub(crate) struct Attempt<'a> {
     pub(crate) claim: &'a ClaimReply,
     pub(crate) live: &'a Arc<Live>,
-    pub(crate) links: &'a Links,
+    pub(crate) links: &'a Arc<Links>,
     pub(crate) control: &'a Control,
     pub(crate) transfer: &'a Transfer,
     pub(crate) engine: &'a Arc<dyn Matting>,
@@ -214,6 +215,10 @@ impl Attempt<'_> {
             spec: Arc::new(self.claim.spec.clone()),
             limits: self.claim.limits,
             paid_seconds,
+            segments: self
+                .claim
+                .segments
+                .map(|terms| SegmentFiles { seconds: terms.seconds.into(), store: Arc::new(RemoteSegments::of(self)) }),
         };
         self.on_engine(move |live| measured.remove_background(&order, live)).await
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rotoless_contract::media::InputInfo;
 use rotoless_contract::worker::MediaLimits;
+use rotoless_matting::segments::Segments;
 use rotoless_matting::{Engine, EngineError, Finished, MatteUse, Probe, Task, Watch};
 
 use crate::detail::shown;
@@ -45,7 +46,11 @@ impl Measured for MeasuredFile {
                 MatteFile::Keep(file) => MatteUse::Keep(file),
                 MatteFile::Reuse { file, made_for } => MatteUse::Reuse { file, made_for: *made_for },
             },
-            segments: None,
+            segments: order.segments.as_ref().map(|segments| Segments {
+                seconds: segments.seconds,
+                store: &*segments.store,
+                shared: false,
+            }),
             work_dir: &order.work_dir,
             probe: &self.probe,
             spec: &order.spec,

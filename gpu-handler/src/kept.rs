@@ -58,7 +58,7 @@ impl Attempt<'_> {
 }
 
 /// Size and SHA-256 of a file.
-async fn digest(file: PathBuf) -> Result<(u64, String), Ended> {
+pub(crate) async fn digest(file: PathBuf) -> Result<(u64, String), Ended> {
     let failed = |error: &(dyn std::error::Error + 'static)| Ended::failed(FailureReason::InternalError, error);
     let read = move || {
         let (mut hasher, mut size) = (Sha256::new(), 0);

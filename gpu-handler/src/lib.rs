@@ -28,6 +28,7 @@ mod process;
 mod pulse;
 mod queue;
 mod run;
+mod segments;
 mod session;
 #[cfg(test)]
 mod tests;

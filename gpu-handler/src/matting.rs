@@ -8,6 +8,7 @@ use std::sync::Arc;
 use rotoless_contract::media::InputInfo;
 use rotoless_contract::spec::{JobSpec, OutputFormat};
 use rotoless_contract::worker::{FailureReason, MediaLimits};
+use rotoless_matting::segments::SegmentStore;
 use rotoless_matting::{Finished, Watch};
 
 /// A media engine. Calls block and belong on a thread of their own.
@@ -43,6 +44,16 @@ pub(crate) struct Order {
     pub(crate) limits: MediaLimits,
     /// Seconds of output that the hold pays for.
     pub(crate) paid_seconds: u64,
+    /// Where finished segments are kept, when they may be.
+    pub(crate) segments: Option<SegmentFiles>,
+}
+
+/// How a job is cut into segments and where they are kept.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentFiles {
+    /// Of a segment, of video.
+    pub(crate) seconds: u64,
+    pub(crate) store: Arc<dyn SegmentStore + Send>,
 }
 
 /// What is done with the matte.

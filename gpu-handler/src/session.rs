@@ -196,7 +196,7 @@ impl Worker {
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
-    async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Links) -> Result<Committed, Ended> {
+    async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Arc<Links>) -> Result<Committed, Ended> {
         let dir = self.work_dir.attempt().map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
         let attempt = Attempt {
             claim,

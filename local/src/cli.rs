@@ -88,6 +88,9 @@ pub(crate) struct UpArgs {
     /// Jobs of one client that wait or are at work at once
     #[arg(long, value_name = "N", default_value_t = Policy::default().max_open_jobs, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_open_jobs: u32,
+    /// Length of the segments that a worker keeps of a long video while it works on it, in seconds; 0: it keeps none
+    #[arg(long, value_name = "N", default_value_t = Policy::default().segment_seconds)]
+    pub(crate) segment_seconds: u32,
     /// Price list as JSON [default: the published one]
     #[arg(long, value_name = "FILE")]
     pub(crate) pricing: Option<PathBuf>,

@@ -120,6 +120,15 @@ impl Objects for S3Objects {
         Ok(PresignedPut { url: PresignedUrl(signed.uri().to_owned()), headers })
     }
 
+    async fn list_prefix(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let page = request.send().await.map_err(|e| classify(e, Effect::None).error)?;
+        let object = |object: &aws_sdk_s3::types::Object| {
+            Some((object.key()?.to_owned(), u64::try_from(object.size()?).unwrap_or(0)))
+        };
+        Ok(page.contents().iter().filter_map(object).collect())
+    }
+
     async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError> {
         let mut deleted = 0;
         let mut position: Option<String> = None;

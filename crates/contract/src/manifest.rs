@@ -78,3 +78,15 @@ pub fn output_key(job: &JobId, run: Run, attempt: Attempt, extension: &str) -> S
 pub fn matte_key(job: &JobId, run: Run, attempt: Attempt) -> String {
     format!("{}{attempt}/matte.mkv", run_prefix(job, run))
 }
+
+/// Prefix of a run's segments; those of one plan are below `{plan}/`.
+#[must_use]
+pub fn segments_prefix(job: &JobId, run: Run) -> String {
+    format!("{}segments/", run_prefix(job, run))
+}
+
+/// Object key of a finished segment.
+#[must_use]
+pub fn segment_key(job: &JobId, run: Run, plan: &str, index: u32) -> String {
+    format!("{}{plan}/{index}", segments_prefix(job, run))
+}

@@ -1,7 +1,7 @@
 //! The worker's protocol: claim, heartbeat, probed, report. Internal and signed ([`crate::signature`]).
 //!
 //! `POST /internal/v1/jobs/{id}/claim` is signed with the fleet key and carries the claim token of the queue
-//! message. `POST /internal/v1/jobs/{id}/attempts/{n}/{heartbeat|probed|report}` are signed with the secret
+//! message. `POST /internal/v1/jobs/{id}/attempts/{n}/{heartbeat|probed|segments|report}` are signed with the secret
 //! that the claim's answer gave for this attempt alone. Refusals use the public error envelope; the
 //! `reason` of a 409 is one of [`Refusal`].
 
@@ -26,7 +26,7 @@ pub fn claim_path(job: &JobId) -> String {
     format!("/internal/v1/jobs/{job}/claim")
 }
 
-/// Path of a call of one attempt; `call` is `heartbeat`, `probed` or `report`.
+/// Path of a call of one attempt; `call` is `heartbeat`, `probed`, `segments` or `report`.
 #[must_use]
 pub fn attempt_path(job: &JobId, attempt: Attempt, call: &str) -> String {
     format!("/internal/v1/jobs/{job}/attempts/{attempt}/{call}")
@@ -87,6 +87,16 @@ pub struct ClaimReply {
     pub report_secret: SecretString,
     /// What may be worked on.
     pub limits: MediaLimits,
+    /// Finished segments may be kept ([`SegmentsRequest`]). None from a control plane that keeps none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub segments: Option<SegmentTerms>,
+}
+
+/// How a job is cut into segments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentTerms {
+    /// Length of a segment in seconds of video.
+    pub seconds: u32,
 }
 
 /// The matte of an earlier job of the same source.
@@ -252,6 +262,48 @@ pub struct ProbedReply {
     pub paid_seconds: u64,
     /// What is held now.
     pub held: MilliCredits,
+}
+
+/// Most segments of a run; their numbers are below it.
+pub const MAX_SEGMENTS: u32 = 1000;
+
+/// Asks for the segments of the attempt's run that are finished, and for links to one of them. Changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentsRequest {
+    /// Stands for everything that decides what is in the segments: 32 lower-case hexadecimal digits. Workers that
+    /// would make others of the same source do not see each other's.
+    pub plan: String,
+    /// The segment to be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<u32>,
+    /// The segment to be written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<u32>,
+}
+
+impl SegmentsRequest {
+    /// Whether it can be meant: a plan's name makes part of an object's.
+    #[must_use]
+    pub fn is_plausible(&self) -> bool {
+        let is_hex = |byte: &u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(byte);
+        self.plan.len() == 32
+            && self.plan.as_bytes().iter().all(is_hex)
+            && self.read.is_none_or(|index| index < MAX_SEGMENTS)
+            && self.write.is_none_or(|index| index < MAX_SEGMENTS)
+    }
+}
+
+/// The finished segments, and the links that were asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SegmentsReply {
+    /// Their numbers, in ascending order.
+    pub finished: Vec<u32>,
+    /// Where the one to be read is, if it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read: Option<Download>,
+    /// Where the one to be written goes; the PUT is conditional.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write: Option<Upload>,
 }
 
 /// How an attempt ended.

@@ -50,6 +50,8 @@ pub struct Policy {
     pub max_open_jobs: u32,
     /// Requests a minute and key.
     pub rates: Rates,
+    /// Length of the segments that a worker keeps of what it has finished, in seconds of video; 0: it keeps none.
+    pub segment_seconds: u32,
     /// What the prompts of model `pro` may say.
     pub prompts: Prompts,
 }
@@ -69,6 +71,8 @@ impl Default for Policy {
             allow_http: false,
             max_open_jobs: 1000,
             rates: Rates::default(),
+            // About a group of pictures of most encoders, so that a file of segments is hardly larger.
+            segment_seconds: 10,
             prompts: Prompts::default(),
         }
     }

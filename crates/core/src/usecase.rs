@@ -13,6 +13,7 @@ mod finished;
 mod links;
 mod measured;
 mod replay;
+mod segments;
 mod submit;
 mod sweep;
 

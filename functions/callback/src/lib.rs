@@ -1,4 +1,4 @@
-//! What workers call: claim, heartbeat, probed, report. Internal, signed, apart from the public routes because its
+//! What workers call: claim, heartbeat, probed, segments, report. Internal, signed, apart from the public routes because its
 //! callers, secrets, throttle and rights differ.
 //!
 //! Owns: authentication of worker calls and their mapping to HTTP. Does not own: rules (`rotoless-core`).
@@ -23,7 +23,7 @@ use bytes::Bytes;
 use rotoless_contract::signature::report_secret;
 use rotoless_contract::worker::{
     ClaimReply, ClaimRequest, HeartbeatReply, HeartbeatRequest, MAX_WORKER_BODY_BYTES, ProbedReply, ProbedRequest,
-    ReportReply, ReportRequest,
+    ReportReply, ReportRequest, SegmentsReply, SegmentsRequest,
 };
 use rotoless_contract::{Attempt, JobId};
 use rotoless_core::ports::{Clock, Entropy};
@@ -68,6 +68,7 @@ pub fn router(state: CallbackState) -> Router {
         .route("/internal/v1/jobs/{id}/claim", post(claim))
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/heartbeat", post(heartbeat))
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/probed", post(probed))
+        .route("/internal/v1/jobs/{id}/attempts/{attempt}/segments", post(segments))
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/report", post(report))
         .fallback(async || Problem::UnknownRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
@@ -96,6 +97,12 @@ async fn probed(State(state): State<CallbackState>, path: AttemptPath, request: 
     let (id, attempt, body) = attempt_call(&state, path, request).await?;
     let probed: ProbedRequest = parse(&body)?;
     Ok(state.attempts.probed(&id, attempt, &probed).await?.into())
+}
+
+async fn segments(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<SegmentsReply> {
+    let (id, attempt, body) = attempt_call(&state, path, request).await?;
+    let request: SegmentsRequest = parse(&body)?;
+    Ok(state.attempts.segments(&id, attempt, &request).await?.into())
 }
 
 async fn report(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<ReportReply> {

@@ -81,6 +81,10 @@ impl Objects for Quiet {
         unreachable!("there are no jobs")
     }
 
+    async fn list_prefix(&self, _: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        unreachable!("there are no jobs")
+    }
+
     async fn delete_prefix(&self, _: &str) -> Result<u64, StoreError> {
         unreachable!("there are no jobs")
     }

@@ -8,6 +8,7 @@ use rotoless_contract::OutputFormat;
 use rotoless_contract::media::{InputInfo, OutputInfo};
 use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{FailureReason, MediaLimits, Stage};
+use rotoless_matting::segments::Stored;
 use rotoless_matting::{Finished, Watch};
 
 use super::world::{Event, Log, SOURCE};
@@ -28,6 +29,8 @@ pub(super) enum Script {
     Invalid,
     /// Makes a file and spoils it after it was measured.
     Spoil,
+    /// Stores a segment, looks whether it is there, and does not mind when it is not.
+    Segment,
 }
 
 pub(super) struct ScriptedEngine {
@@ -84,6 +87,7 @@ impl Measured for Source {
         let job = self.engine.jobs.fetch_add(1, Ordering::Relaxed);
         let frames = match self.engine.script {
             Script::Frames(frames, each) => matte(frames, each, watch)?,
+            Script::Segment => segment(order),
             Script::PanicOnce if job == 0 => panic!("poison"),
             Script::PanicOnce | Script::Spoil => matte(3, Duration::ZERO, watch)?,
             Script::Stall => matte(1, Duration::from_secs(600), watch)?,
@@ -115,6 +119,23 @@ impl Measured for Source {
         }
         Ok(Finished { input: self.info.clone(), output, quality: None, warnings: vec!["w".repeat(1000); 100] })
     }
+}
+
+/// As many frames as segments were there when it began.
+fn segment(order: &Order) -> u64 {
+    const PLAN: &str = "0123456789abcdef0123456789abcdef";
+    let Some(segments) = &order.segments else { return 99 };
+    assert_eq!(segments.seconds, 1);
+    let Ok(found) = segments.store.finished(PLAN) else { return 98 };
+    let (file, copy) = (order.work_dir.join("segment"), order.work_dir.join("copy"));
+    std::fs::write(&file, b"a segment").unwrap();
+    let next = found.len() as u32;
+    assert_eq!(segments.store.store(PLAN, next, &file).unwrap(), Stored::New);
+    assert_eq!(segments.store.store(PLAN, next, &file).unwrap(), Stored::WasThere);
+    segments.store.fetch(PLAN, next, &copy).unwrap();
+    assert_eq!(std::fs::read(copy).unwrap(), b"a segment");
+    segments.store.fetch(PLAN, 77, &file).unwrap_err();
+    found.len() as u64 + 1
 }
 
 fn matte(frames: u64, each: Duration, watch: &dyn Watch) -> Result<u64, Fault> {

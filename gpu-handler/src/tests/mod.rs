@@ -5,6 +5,7 @@ mod kept;
 mod links;
 mod order;
 mod queue_end;
+mod segments;
 mod servers;
 mod stops;
 mod transfers;

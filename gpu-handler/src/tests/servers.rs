@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sha256_hex, verify_call};
 use rotoless_contract::worker::{
     ClaimReply, ClaimRequest, Download, FreshLinks, HeartbeatReply, HeartbeatRequest, KeptMatte, MediaLimits,
-    ProbedReply, ProbedRequest, Refusal, ReportReply, ReportRequest, Stage, Upload,
+    ProbedReply, ProbedRequest, Refusal, ReportReply, ReportRequest, SegmentTerms, SegmentsReply, SegmentsRequest,
+    Stage, Upload,
 };
 use rotoless_contract::{Attempt, Background, JobSpec, JobStatus, MilliCredits, Model, OutputFormat};
 use secrecy::SecretString;
@@ -31,6 +32,7 @@ pub(super) fn router(world: World) -> Router {
         .route("/store/output", put(output))
         .route("/store/matte", put(matte))
         .route("/store/manifest", put(manifest))
+        .route("/store/segments/{index}", put(store_segment).get(read_segment))
         .with_state(world)
 }
 
@@ -126,6 +128,7 @@ async fn claim(State(world): State<World>, Path(job): Path<String>, headers: Hea
         manifest: manifest_link(&world),
         report_secret: world.secret(attempt),
         limits: MediaLimits::default(),
+        segments: world.change(|shared| shared.segments).then_some(SegmentTerms { seconds: 1 }),
     };
     if twist == Some(Twist::LoseReply) { lost() } else { axum::Json(reply).into_response() }
 }
@@ -180,6 +183,7 @@ async fn attempt_call(
     match call.as_str() {
         "heartbeat" => heartbeat(&world, &serde_json::from_slice(&body).unwrap()),
         "probed" => probed(&world, &serde_json::from_slice(&body).unwrap()),
+        "segments" => segments(&world, &serde_json::from_slice(&body).unwrap()),
         "report" => report(&world, serde_json::from_slice(&body).unwrap()),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -215,6 +219,41 @@ fn probed(world: &World, request: &ProbedRequest) -> Response {
     world.log.add(Event::Probed);
     plain(world.twisted(On::Probed))
         .unwrap_or_else(|| axum::Json(ProbedReply { paid_seconds: 2, held: MilliCredits::default() }).into_response())
+}
+
+fn segments(world: &World, request: &SegmentsRequest) -> Response {
+    assert!(request.is_plausible());
+    if let Some(response) = plain(world.twisted(On::Segments)) {
+        return response;
+    }
+    let stored = world.change(|shared| shared.stored_segments.clone());
+    let url = |index: u32| link(world, &format!("segments/{index}"));
+    let read = request.read.and_then(|index| {
+        Some(Download { url: url(index), size_bytes: stored.get(&index)?.len() as u64, external: false })
+    });
+    let headers = || vec![("if-none-match".to_owned(), "*".to_owned())];
+    let write = request.write.map(|index| Upload { key: format!("s/{index}"), url: url(index), headers: headers() });
+    axum::Json(SegmentsReply { finished: stored.into_keys().collect(), read, write }).into_response()
+}
+
+async fn store_segment(
+    State(world): State<World>,
+    Path(index): Path<u32>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> StatusCode {
+    assert_eq!(headers["if-none-match"], "*");
+    if world.change(|shared| shared.stored_segments.contains_key(&index)) {
+        return StatusCode::PRECONDITION_FAILED;
+    }
+    world.log.add(Event::StoreSegment(index));
+    world.change(|shared| shared.stored_segments.insert(index, body));
+    StatusCode::OK
+}
+
+async fn read_segment(State(world): State<World>, Path(index): Path<u32>) -> Response {
+    let stored = world.change(|shared| shared.stored_segments.get(&index).cloned());
+    stored.map_or_else(|| StatusCode::NOT_FOUND.into_response(), IntoResponse::into_response)
 }
 
 fn report(world: &World, request: ReportRequest) -> Response {

@@ -1,7 +1,7 @@
 //! The world around a worker under test: what it is scripted to do, what happened in it, and the worker itself.
 //! Its servers are in [`super::servers`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,7 @@ pub(super) enum Event {
     Heartbeat,
     KeepMatte,
     ReuseMatte,
+    StoreSegment(u32),
     Upload,
     Manifest,
     Report(ReportRequest),
@@ -58,6 +59,7 @@ pub(super) enum On {
     Claim,
     Heartbeat,
     Probed,
+    Segments,
     Report,
     Download,
     Upload,
@@ -124,6 +126,9 @@ pub(super) struct Shared {
     pub(super) kept_matte: Option<String>,
     /// And that of the source that it was made of.
     pub(super) matte_source: String,
+    /// Whether the control plane keeps segments, and those that it has.
+    pub(super) segments: bool,
+    pub(super) stored_segments: BTreeMap<u32, Bytes>,
     /// The links that the store takes: those of this number.
     pub(super) link: u32,
     /// What the claim says of them.
@@ -175,6 +180,8 @@ impl World {
             matte: None,
             kept_matte: None,
             matte_source: sha256_hex(SOURCE),
+            segments: false,
+            stored_segments: BTreeMap::new(),
             link: 0,
             links_last_seconds: None,
             gives_links: true,

@@ -226,6 +226,7 @@ fn policy(args: &UpArgs, models: &Path) -> Result<Policy> {
         allow_http: !args.allow_egress_dangerous.is_empty(),
         rates: Rates { reads: PerMinute::new(args.reads_per_minute), creates: PerMinute::new(args.creates_per_minute) },
         max_open_jobs: args.max_open_jobs,
+        segment_seconds: args.segment_seconds,
         pricing,
         prompts: crate::models::prompts(models)?,
         ..Policy::default()

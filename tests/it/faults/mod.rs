@@ -13,6 +13,7 @@ mod freezes;
 mod kills;
 mod passing;
 mod receivers;
+mod segments;
 mod service;
 mod site;
 mod soak;

@@ -22,13 +22,23 @@ pub(crate) fn fetched() -> PathBuf {
 
 /// A models directory whose only weights are the free model's, in the role `light`.
 pub(crate) fn install_free_model(dir: &Path) {
+    let model = tiny::luma_threshold_model(THRESHOLD, SLOPE);
+    let entry = tiny::registry_entry("bright", Some(Model::Light), "bright.onnx", &model);
+    install(dir, "bright.onnx", &model, &entry);
+}
+
+/// The same of the model whose mattes depend on all frames before.
+pub(crate) fn install_lingering_model(dir: &Path) {
+    let entry = tiny::lingering_entry("lingering", Some(Model::Light), "lingering.onnx");
+    install(dir, "lingering.onnx", &tiny::lingering_model(), &entry);
+}
+
+fn install(dir: &Path, file: &str, model: &[u8], entry: &str) {
     std::fs::create_dir(dir).unwrap();
     let runtime = Registry::builtin().unwrap().runtime_path(&fetched()).expect("a runtime for this machine");
     assert!(runtime.is_file(), "{} is missing: run `make setup`", runtime.display());
     let runtime = runtime.canonicalize().unwrap();
     std::os::unix::fs::symlink(&runtime, dir.join(runtime.file_name().unwrap())).unwrap();
-    let model = tiny::luma_threshold_model(THRESHOLD, SLOPE);
-    std::fs::write(dir.join("bright.onnx"), &model).unwrap();
-    let entry = tiny::registry_entry("bright", Some(Model::Light), "bright.onnx", &model);
+    std::fs::write(dir.join(file), model).unwrap();
     std::fs::write(dir.join("registry.toml"), entry).unwrap();
 }

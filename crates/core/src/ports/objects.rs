@@ -61,6 +61,8 @@ pub trait Objects: Send + Sync {
     async fn presign_get(&self, key: &str, life: Duration, filename: Option<&str>) -> Result<PresignedUrl, StoreError>;
     /// A link to write an object.
     async fn presign_put(&self, key: &str, life: Duration, terms: &PutTerms) -> Result<PresignedPut, StoreError>;
+    /// Keys and sizes of what lies under a prefix, at most a thousand.
+    async fn list_prefix(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError>;
     /// Removes everything under a prefix; returns how many objects.
     async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError>;
 }

@@ -13,7 +13,7 @@ use rotoless_contract::{Attempt, JobId};
 
 use super::change::Context;
 use super::links::{Links, seconds};
-use super::{CallError, JUDGEMENTS, Missed, finished, measured};
+use super::{CallError, JUDGEMENTS, Missed, finished, measured, segments};
 use crate::lifecycle::{self, Command, Phase, Refused};
 use crate::policy::{Policy, billed_seconds, cost};
 use crate::ports::{Change, Clock, CommitError, Entropy, Jobs, Objects, StoreError};
@@ -152,7 +152,12 @@ impl AttemptCalls {
             change.job.last_report = Some(AnsweredReport { attempt, digest: digest.clone(), reply: reply.clone() });
             change.attempts = closed(&*self.jobs, id, attempt, &outcome, context.now).await?;
             match self.jobs.commit(change).await.map_err(Missed::from) {
-                Ok(()) => return Ok(reply),
+                Ok(()) => {
+                    if status.is_terminal() {
+                        segments::remove(&*self.objects, &self.policy, &before).await;
+                    }
+                    return Ok(reply);
+                }
                 Err(Missed::Again | Missed::Credits) => {}
                 Err(Missed::Store(err)) => return Err(err.into()),
             }

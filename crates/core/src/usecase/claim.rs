@@ -124,6 +124,7 @@ impl Claims {
             manifest,
             report_secret: report_secret(&self.master, &job.id, attempt),
             limits,
+            segments: super::segments::terms(job, &self.policy),
         })
     }
 }
@@ -153,7 +154,10 @@ pub(super) async fn adopt(
     change.attempts.retain(|row| row.attempt != attempt);
     change.attempts.extend(super::attempt::closed(jobs, &before.id, attempt, "completed", context.now).await?);
     match jobs.commit(change).await.map_err(Missed::from) {
-        Ok(()) => Ok(true),
+        Ok(()) => {
+            super::segments::remove(objects, context.policy, before).await;
+            Ok(true)
+        }
         Err(Missed::Again | Missed::Credits) => Ok(false),
         Err(Missed::Store(err)) => Err(err),
     }

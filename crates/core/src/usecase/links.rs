@@ -140,7 +140,7 @@ fn upload(key: String, put: PresignedPut) -> Upload {
     Upload { key, url: put.url.0, headers: put.headers }
 }
 
-fn unsigned(duration: SignedDuration) -> Duration {
+pub(super) fn unsigned(duration: SignedDuration) -> Duration {
     Duration::try_from(duration).unwrap_or_default()
 }
 

@@ -18,6 +18,7 @@ mod limits;
 mod receiver;
 mod report;
 mod rotation;
+mod segments;
 mod store;
 mod submit;
 mod sweep;

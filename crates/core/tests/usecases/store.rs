@@ -37,6 +37,7 @@ pub(crate) enum Call {
     List,
     RetireUpload,
     DeletePrefix,
+    ListPrefix,
     DeliveriesOf,
     Signing,
     CommitSigning,
@@ -362,6 +363,13 @@ impl Objects for Store {
                 url: PresignedUrl(format!("https://objects.example/{key}?signed-put")),
                 headers: Vec::new(),
             })
+        })
+    }
+
+    async fn list_prefix(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        self.call(Call::ListPrefix, |tables| {
+            let below = tables.objects.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+            Ok(below.map(|(key, bytes)| (key.clone(), bytes.len() as u64)).collect())
         })
     }
 

@@ -24,6 +24,7 @@ pub(super) fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
             let exchange = match *call {
                 "heartbeat" => Exchange::Heartbeat,
                 "probed" => Exchange::Probed,
+                "segments" => Exchange::Segments,
                 "report" => Exchange::Report,
                 _ => Exchange::Other,
             };
@@ -33,6 +34,7 @@ pub(super) fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
         ("PUT", [_, "outputs", job, _, attempt, "matte.mkv"]) => {
             (Exchange::PutMatte, Some((*job).to_owned()), attempt.parse().ok())
         }
+        ("PUT", [_, "outputs", job, _, "segments", ..]) => (Exchange::PutSegment, Some((*job).to_owned()), None),
         ("PUT", [_, "outputs", job, _, attempt, ..]) => {
             (Exchange::PutOutput, Some((*job).to_owned()), attempt.parse().ok())
         }

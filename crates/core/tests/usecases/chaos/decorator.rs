@@ -184,6 +184,9 @@ impl Objects for Chaos {
     async fn presign_put(&self, key: &str, life: Duration, terms: &PutTerms) -> Result<PresignedPut, StoreError> {
         self.disturbed(|| self.inner.presign_put(key, life, terms)).await
     }
+    async fn list_prefix(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        self.disturbed(|| self.inner.list_prefix(prefix)).await
+    }
     async fn delete_prefix(&self, prefix: &str) -> Result<u64, StoreError> {
         self.disturbed(|| self.inner.delete_prefix(prefix)).await
     }
