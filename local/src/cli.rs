@@ -126,6 +126,18 @@ pub(crate) struct RemoveArgs {
     /// Take the matte from this file, kept of the same video; no model is run
     #[arg(long, value_name = "FILE", conflicts_with_all = ["keep_matte", "prompt"])]
     pub(crate) matte: Option<PathBuf>,
+    /// Keep what is finished of a long video here: the same command goes on with it after an interruption
+    #[arg(long, value_name = "DIR", conflicts_with = "matte")]
+    pub(crate) segments: Option<PathBuf>,
+    /// Length of a segment in seconds
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "segments", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) segment_seconds: u32,
+    /// Others work on the same segments: take what they have finished, and leave them there at the end
+    #[arg(long, requires = "segments")]
+    pub(crate) share: bool,
+    /// Only help another one that shares: make segments and no output. The other arguments must be the same
+    #[arg(long, requires = "segments", conflicts_with = "share")]
+    pub(crate) assist: bool,
     /// webm, mov, mp4, gif, webp or png_sequence [default: by the output's name]
     #[arg(long, value_name = "F")]
     pub(crate) format: Option<OutputFormat>,

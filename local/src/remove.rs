@@ -13,6 +13,7 @@ use rotoless_contract::{JobSpec, OutputFormat};
 use rotoless_core::header::sniff;
 use rotoless_core::policy::Policy;
 use rotoless_core::request;
+use rotoless_matting::segments::{DirectoryStore, Segments};
 use rotoless_matting::{Engine, EngineConfig, Finished, MatteUse, Probe, Task, Tools, Watch};
 use serde_json::Value;
 
@@ -35,6 +36,7 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
     let (mut matte, passing) = (args.matte.clone(), kept.path().join("matte.mkv"));
     let made_for =
         orders.first().filter(|_| args.matte.is_none()).map_or(OutputFormat::Webm, |order| order.spec.output_format);
+    let store = args.segments.clone().map(DirectoryStore::new);
     for (index, order) in orders.iter().enumerate() {
         let keep = args.keep_matte.as_deref().or((orders.len() > 1).then_some(&*passing)).filter(|_| index == 0);
         let matte_use = match (&matte, keep) {
@@ -46,10 +48,29 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
         if !matches!(matte_use, MatteUse::Reuse { .. }) {
             engine.check_model(order.spec.model)?;
         }
-        order.carry_out(&engine, &input, &probe, matte_use)?;
+        let segments = store.as_ref().filter(|_| index == 0).map(|store| Segments {
+            seconds: args.segment_seconds.into(),
+            store,
+            shared: args.share || args.assist,
+        });
+        let source = Source { input: &input, probe: &probe };
+        if args.assist {
+            return order.assist(&engine, source, matte_use, segments);
+        }
+        order.carry_out(&engine, source, matte_use, segments)?;
         matte = matte.or_else(|| keep.map(Path::to_owned));
     }
-    Ok(())
+    match store.filter(|_| !args.share) {
+        Some(store) => store.clear().context("cannot remove the segments"),
+        None => Ok(()),
+    }
+}
+
+/// A video and what was measured of it.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    input: &'a Path,
+    probe: &'a Probe,
 }
 
 /// One output.
@@ -65,29 +86,62 @@ impl<'a> Order<'a> {
         Ok(Self { output, spec, background })
     }
 
-    fn carry_out(&self, engine: &Engine, input: &Path, probe: &Probe, matte: MatteUse<'_>) -> Result<()> {
+    fn carry_out(
+        &self,
+        engine: &Engine,
+        source: Source<'_>,
+        matte: MatteUse<'_>,
+        segments: Option<Segments<'_>>,
+    ) -> Result<()> {
+        let work = self.work_dir()?;
+        let watch = Bar::new(source.probe.frames);
+        let finished = engine.remove_background(&self.task(source, matte, segments, work.path()), &watch)?;
+        watch.bar.finish_and_clear();
+        self.say(&finished)
+    }
+
+    fn assist(
+        &self,
+        engine: &Engine,
+        source: Source<'_>,
+        matte: MatteUse<'_>,
+        segments: Option<Segments<'_>>,
+    ) -> Result<()> {
+        use std::io::Write;
+        let work = self.work_dir()?;
+        let watch = Bar::new(source.probe.frames);
+        let made = engine.assist(&self.task(source, matte, segments, work.path()), &watch)?;
+        watch.bar.finish_and_clear();
+        writeln!(std::io::stderr(), "{made} segments made")?;
+        Ok(())
+    }
+
+    /// Beside the output, so that the finished file is moved and not copied.
+    fn work_dir(&self) -> Result<tempfile::TempDir> {
         let parent = self.output.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        // Beside the output, so that the finished file is moved and not copied.
-        let work = tempfile::Builder::new()
-            .prefix(".rotoless-")
-            .tempdir_in(parent)
-            .with_context(|| format!("cannot write to {}", parent.display()))?;
-        let watch = Bar::new(probe.frames);
-        let task = Task {
-            input,
+        let made = tempfile::Builder::new().prefix(".rotoless-").tempdir_in(parent);
+        made.with_context(|| format!("cannot write to {}", parent.display()))
+    }
+
+    fn task<'t>(
+        &'t self,
+        source: Source<'t>,
+        matte: MatteUse<'t>,
+        segments: Option<Segments<'t>>,
+        work_dir: &'t Path,
+    ) -> Task<'t> {
+        Task {
+            input: source.input,
             output: self.output,
             background: self.background.as_deref(),
             matte,
-            segments: None,
-            work_dir: work.path(),
-            probe,
+            segments,
+            work_dir,
+            probe: source.probe,
             spec: &self.spec,
             limits: LIMITS,
             paid_seconds: None,
-        };
-        let finished = engine.remove_background(&task, &watch)?;
-        watch.bar.finish_and_clear();
-        self.say(&finished)
+        }
     }
 
     fn say(&self, finished: &Finished) -> Result<()> {

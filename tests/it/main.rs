@@ -14,4 +14,5 @@ mod journey;
 mod money;
 mod one_machine;
 mod refusals;
+mod sharing;
 mod world;

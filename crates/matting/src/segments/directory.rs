@@ -22,6 +22,29 @@ impl DirectoryStore {
         Self { directory }
     }
 
+    /// Removes the segments of all plans, and what an interrupted write left.
+    ///
+    /// # Errors
+    /// Some are left.
+    pub fn clear(&self) -> std::io::Result<()> {
+        let entries = match std::fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let entry = entry?;
+            // A directory that somebody named by mistake holds other things, which are not ours to remove.
+            if entry.file_name().to_str().is_some_and(is_plan) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        match std::fs::remove_dir(&self.directory) {
+            Err(error) if error.kind() != ErrorKind::DirectoryNotEmpty => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     fn file(&self, plan: &str, index: u32) -> PathBuf {
         self.directory.join(plan).join(format!("{index}{SUFFIX}"))
     }
@@ -61,6 +84,10 @@ impl SegmentStore for DirectoryStore {
             Err(error) => Err(failed(error.error)),
         }
     }
+}
+
+fn is_plan(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn failed(what: &'static str) -> impl Fn(std::io::Error) -> SegmentStoreError {
