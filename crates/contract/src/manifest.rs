@@ -79,10 +79,16 @@ pub fn matte_key(job: &JobId, run: Run, attempt: Attempt) -> String {
     format!("{}{attempt}/matte.mkv", run_prefix(job, run))
 }
 
+/// Prefix of the segments of all runs of a job. Not below its outputs: the bucket forgets them sooner.
+#[must_use]
+pub fn job_segments_prefix(job: &JobId) -> String {
+    format!("segments/{job}/")
+}
+
 /// Prefix of a run's segments; those of one plan are below `{plan}/`.
 #[must_use]
 pub fn segments_prefix(job: &JobId, run: Run) -> String {
-    format!("{}segments/", run_prefix(job, run))
+    format!("{}{run}/", job_segments_prefix(job))
 }
 
 /// Object key of a finished segment.

@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(bucket.name, "rotoless-media-000000000000");
         assert_eq!(bucket.abort_multipart_days, Some(1));
         let days: Vec<(&str, u32)> = bucket.expirations.iter().map(|e| (e.prefix.as_str(), e.days)).collect();
-        assert_eq!(days, [("uploads/", 1), ("outputs/", 7)]);
+        assert_eq!(days, [("uploads/", 1), ("outputs/", 7), ("segments/", 2)]);
     }
 
     #[test]

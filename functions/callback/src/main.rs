@@ -22,15 +22,16 @@ async fn main() -> Result<()> {
     let settings = Settings::from_lookup(environment)
         .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let secrets = config::secrets(environment).map_err(|missing| anyhow!("not set: {}", missing.join(", ")))?;
-    let state = state(&settings, secrets).await;
+    let policy = config::policy(environment).map_err(|name| anyhow!("{name} is not a number of seconds"))?;
+    let state = state(&settings, secrets, policy).await;
     lambda_http::run(router(state)).await.map_err(|err| anyhow!(err))
 }
 
-async fn state(settings: &Settings, secrets: Secrets) -> CallbackState {
+async fn state(settings: &Settings, secrets: Secrets, policy: Policy) -> CallbackState {
     let clients = AwsClients::connect(settings).await;
     let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
     let objects = Arc::new(S3Objects::new(&clients, &settings.names.bucket));
-    let (clock, entropy, policy) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(Policy::default()));
+    let (clock, entropy, policy) = (Arc::new(SystemClock), Arc::new(SystemEntropy), Arc::new(policy));
     let claims = Claims {
         jobs: store.clone(),
         objects: objects.clone(),

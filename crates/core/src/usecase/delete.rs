@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rotoless_contract::api::JobRequest;
+use rotoless_contract::manifest::job_segments_prefix;
 use rotoless_contract::{ClientId, JobId};
 
 use super::change::Context;
@@ -106,6 +107,7 @@ pub(super) async fn remove_media(
     job: &JobRecord,
 ) -> Result<(), StoreError> {
     objects.delete_prefix(&format!("outputs/{}/", job.id)).await?;
+    objects.delete_prefix(&job_segments_prefix(&job.id)).await?;
     let uploads = std::iter::once(&job.source).chain(&job.background_source).filter_map(Source::upload);
     for (upload_id, key) in uploads {
         // Its own need ended with the mark. From here on no other job can begin to need it.

@@ -25,7 +25,7 @@ impl World {
     }
 
     fn stored_segments(&self) -> usize {
-        self.store.tables().objects.keys().filter(|key| key.contains("/segments/")).count()
+        self.store.tables().objects.keys().filter(|key| key.starts_with("segments/")).count()
     }
 }
 
@@ -101,6 +101,17 @@ async fn segments_go_when_their_run_ends() {
         }
         assert_eq!(world.stored_segments(), 0, "completes: {completes}");
     }
+}
+
+/// G-41: of a job that was cancelled nobody removes them before, but the bucket's lifecycle.
+#[tokio::test]
+async fn segments_go_with_their_job() {
+    let world = World::new();
+    let id = world.created().await;
+    let claim = world.claimed(&id).await;
+    world.store_segment(&claim, 0);
+    world.deleter().delete(&world.client, &id).await.unwrap();
+    assert_eq!(world.stored_segments(), 0);
 }
 
 /// G-11: a failure that another attempt may mend keeps them.

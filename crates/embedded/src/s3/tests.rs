@@ -42,7 +42,7 @@ async fn objects_and_unfinished_uploads_go_when_the_templates_rules_say_so() {
     let dir = tempfile::tempdir().unwrap();
     let host = open(dir.path());
     let rules: Vec<(&str, u32)> = host.spec.expirations.iter().map(|r| (r.prefix.as_str(), r.days)).collect();
-    assert_eq!(rules, [("uploads/", 1), ("outputs/", 7)]);
+    assert_eq!(rules, [("uploads/", 1), ("outputs/", 7), ("segments/", 2)]);
     for key in ["uploads/a", "outputs/a", "elsewhere/a"] {
         store(&host, dir.path(), key, 0).await;
     }

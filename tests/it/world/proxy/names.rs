@@ -34,7 +34,7 @@ pub(super) fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
         ("PUT", [_, "outputs", job, _, attempt, "matte.mkv"]) => {
             (Exchange::PutMatte, Some((*job).to_owned()), attempt.parse().ok())
         }
-        ("PUT", [_, "outputs", job, _, "segments", ..]) => (Exchange::PutSegment, Some((*job).to_owned()), None),
+        ("PUT", [_, "segments", job, ..]) => (Exchange::PutSegment, Some((*job).to_owned()), None),
         ("PUT", [_, "outputs", job, _, attempt, ..]) => {
             (Exchange::PutOutput, Some((*job).to_owned()), attempt.parse().ok())
         }
