@@ -58,6 +58,8 @@ pub(crate) struct Progress {
     pub(crate) stage: Stage,
     pub(crate) frames_done: u64,
     pub(crate) frames_total: u64,
+    /// Frames that were done when the stage's first count came: those of an earlier attempt.
+    frames_before: u64,
     /// When the stage began.
     pub(crate) stage_began: Instant,
     /// When the stage or the number of frames last changed.
@@ -67,7 +69,8 @@ pub(crate) struct Progress {
 impl Progress {
     /// How long the remaining frames take at the pace of this stage; unknown before the first frame.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
-        let done = u32::try_from(self.frames_done).ok().filter(|done| *done > 0)?;
+        let done = self.frames_done.saturating_sub(self.frames_before);
+        let done = u32::try_from(done).ok().filter(|done| *done > 0)?;
         let left = self.frames_total.checked_sub(self.frames_done).filter(|_| self.frames_total > 0)?;
         let a_frame = now.saturating_duration_since(self.stage_began) / done;
         Some(a_frame.saturating_mul(u32::try_from(left).unwrap_or(u32::MAX)))
@@ -86,8 +89,14 @@ impl Live {
     /// An attempt whose lease ends at `lease_end` unless renewed.
     pub(crate) fn new(lease_end: Instant) -> Self {
         let now = Instant::now();
-        let progress =
-            Progress { stage: Stage::Download, frames_done: 0, frames_total: 0, stage_began: now, moved: now };
+        let progress = Progress {
+            stage: Stage::Download,
+            frames_done: 0,
+            frames_total: 0,
+            frames_before: 0,
+            stage_began: now,
+            moved: now,
+        };
         Self { stop: watch::Sender::new(None), lease_end: Mutex::new(lease_end), progress: Mutex::new(progress) }
     }
 
@@ -162,10 +171,12 @@ impl Watch for Live {
         let mut progress = lock(&self.progress);
         let entered = progress.stage != stage;
         let moved = entered || progress.frames_done != frames_done;
+        let is_first_count = frames_total > 0 && (entered || progress.frames_total == 0);
         *progress = Progress {
             stage,
             frames_done,
             frames_total,
+            frames_before: if is_first_count { frames_done } else { progress.frames_before },
             stage_began: if entered { now } else { progress.stage_began },
             moved: if moved { now } else { progress.moved },
         };
@@ -221,6 +232,17 @@ mod tests {
         live.progress(Stage::Matte, 50, 100);
         let remaining = live.now_at().remaining(began + Duration::from_secs(5)).unwrap();
         assert_eq!(remaining.as_secs(), 5);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_did_is_no_pace_of_this_one() {
+        let live = live();
+        live.enter(Stage::Matte);
+        live.progress(Stage::Matte, 900, 1000);
+        let began = live.now_at().stage_began;
+        assert_eq!(live.now_at().remaining(began + Duration::from_secs(5)), None);
+        live.progress(Stage::Matte, 910, 1000);
+        assert_eq!(live.now_at().remaining(began + Duration::from_secs(5)).unwrap().as_secs(), 45);
     }
 
     #[tokio::test]
