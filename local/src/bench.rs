@@ -29,7 +29,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
 }
 
 fn pipeline(args: &BenchArgs) -> Result<()> {
-    let engine = open_engine(&models_dir(&args.models), args.threads)?;
+    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
     let spec = JobSpec {
         model: args.model,
         background: Background::Transparent,

@@ -2,7 +2,7 @@
 //!
 //! Owns: the stages and the queues between them. Does not own: what a stage does with a frame (`decode`,
 //! `model_picture`, `model`, `finish`, `encode`).
-//! Invariants: memory is bounded by [`FRAMES_IN_FLIGHT`], whatever the length; the stages overlap; any of them failing
+//! Invariants: memory is bounded by [`frames_in_flight`], whatever the length; the stages overlap; any of them failing
 //! ends all of them (`supervise`).
 //!
 //! The model's stage does nothing but inference: it is the slowest, and its threads idle while it does anything else.
@@ -31,6 +31,11 @@ use crate::tools::Tools;
 
 /// One in each stage and one waiting before each.
 const FRAMES_IN_FLIGHT: usize = 6;
+
+/// The same where the model takes groups: one with the model, the next one waiting.
+const fn frames_in_flight(group: usize) -> usize {
+    FRAMES_IN_FLIGHT + 2 * group.saturating_sub(1)
+}
 
 /// All that the pipeline is given.
 pub(crate) struct Pipeline<'a> {
@@ -64,13 +69,9 @@ struct Queues {
 }
 
 impl Queues {
-    fn new(size: Size) -> Result<Self, EngineError> {
-        let queues = Self {
-            free: Queue::new(FRAMES_IN_FLIGHT),
-            decoded: Queue::new(FRAMES_IN_FLIGHT),
-            matted: Queue::new(FRAMES_IN_FLIGHT),
-        };
-        for _ in 0..FRAMES_IN_FLIGHT {
+    fn new(size: Size, frames: usize) -> Result<Self, EngineError> {
+        let queues = Self { free: Queue::new(frames), decoded: Queue::new(frames), matted: Queue::new(frames) };
+        for _ in 0..frames {
             // As large as the pool: there is always room.
             let _ = queues.free.push(Frame::new(size));
         }
@@ -89,6 +90,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget } = pipeline;
     let size = decode.size();
     matter.begin(prompt)?;
+    matter.warm_up(size)?;
     let picture = matter.picture_size(size);
     let eye = matter
         .input()
@@ -102,7 +104,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     };
     let finisher = Finisher::new(canvas, backdrop);
 
-    let queues = Queues::new(size)?;
+    let queues = Queues::new(size, frames_in_flight(matter.group()))?;
     let written = AtomicU64::new(0);
     let mut means = Vec::new();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
@@ -177,14 +179,24 @@ fn decode_stage(
 }
 
 fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
-    while let Some(mut frame) = queues.decoded.pop()? {
+    // Groups are counted from a scene's first frame: which frames are together never hangs on who was quicker.
+    let most = matter.group();
+    let mut group = Vec::with_capacity(most);
+    let work_off = |group: &mut Vec<Frame>, matter: &mut dyn Matter| -> Result<(), StageEnd> {
+        matter.mattes(group, picture)?;
+        group.drain(..).try_for_each(|frame| Ok(queues.matted.push(frame)?))
+    };
+    while let Some(frame) = queues.decoded.pop()? {
         if frame.starts_scene {
+            work_off(&mut group, matter)?;
             matter.forget();
         }
-        let (sight, matte) = frame.sight_and_matte();
-        matter.matte(sight, picture, matte)?;
-        queues.matted.push(frame)?;
+        group.push(frame);
+        if group.len() == most {
+            work_off(&mut group, matter)?;
+        }
     }
+    work_off(&mut group, matter)?;
     matter.end()?;
     queues.matted.close();
     Ok(())
