@@ -55,7 +55,11 @@ pub const KEYS: &[Key] = &[
         "What models run on: cpu, cuda, cuda:N, tensorrt, tensorrt:N (docs/GPU.md). One that cannot be used ends the worker.",
     ),
     key("BATCH", Some("0"), "Frames that a still model takes at once, 0 to 32; 0: 1 on the processor, 8 on a GPU."),
-    key("REDUCED_PRECISION", Some("false"), "Lets a GPU calculate with fewer bits: quicker, other in the third decimal."),
+    key(
+        "REDUCED_PRECISION",
+        Some("false"),
+        "Lets a GPU calculate with fewer bits: quicker, other in the third decimal.",
+    ),
     key("WORKER_ID", Some(""), "Name of this worker in logs, 1 to 128 characters; without it one is made."),
     key("VISIBILITY_SECONDS", Some("120"), "How long a message stays invisible unless extended, 6 to 43200 s."),
     key("HEARTBEAT_SECONDS", Some("40"), "Greatest time between two heartbeats, which carry progress, 1 to 3600 s."),

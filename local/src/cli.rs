@@ -321,6 +321,9 @@ pub(crate) struct BenchArgs {
     pub(crate) threads: usize,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+    /// Measure every installed model alone, too; on a GPU that is done anyway
+    #[arg(long, conflicts_with = "api")]
+    pub(crate) each_model: bool,
     /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
     #[arg(long)]
     pub(crate) api: bool,

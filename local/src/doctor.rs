@@ -99,8 +99,7 @@ fn check_gpu(models: &std::path::Path) -> Finding {
     });
     let is_driver_loaded = std::path::Path::new("/proc/driver/nvidia/version").exists();
     let entry = Registry::load(models).ok().and_then(|registry| registry.gpu_runtime().cloned());
-    let is_runtime_there =
-        entry.is_some_and(|entry| entry.files().all(|file| file.path(models).is_file()));
+    let is_runtime_there = entry.is_some_and(|entry| entry.files().all(|file| file.path(models).is_file()));
     let text = format!(
         "GPU: {}; ONNX Runtime for it {}; NVIDIA's driver {} (docs/GPU.md; `--device cuda` tries it)",
         built.join(", "),

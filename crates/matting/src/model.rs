@@ -12,6 +12,8 @@ mod crop;
 mod detector;
 mod found;
 mod grounded;
+#[cfg(test)]
+mod group_tests;
 mod heat;
 mod session;
 mod tracker;
@@ -20,9 +22,9 @@ use std::path::Path;
 
 use rotoless_contract::Model;
 
+use self::batch_axis::BatchAxis;
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
-use self::batch_axis::BatchAxis;
 use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Stored, Terminator};
 use crate::child::Killer;
 use crate::device::{Device, Hardware};
@@ -138,6 +140,11 @@ pub(crate) fn open_device(registry: &Registry, models_dir: &Path, hardware: &Har
     session::open_device(registry, models_dir, hardware)
 }
 
+#[cfg(test)]
+pub(crate) fn runtime_for_tests(library: &Path) -> ort::environment::Environment {
+    session::runtime_for_tests(library)
+}
+
 /// A network of the still or the recurrent family; a still one carries no state.
 pub(crate) struct NetworkMatter {
     name: String,
@@ -155,12 +162,7 @@ pub(crate) struct NetworkMatter {
 }
 
 impl NetworkMatter {
-    fn load(
-        entry: &ModelEntry,
-        spec: &MatteSpec,
-        models_dir: &Path,
-        hardware: &Hardware,
-    ) -> Result<Self, EngineError> {
+    fn load(entry: &ModelEntry, spec: &MatteSpec, models_dir: &Path, hardware: &Hardware) -> Result<Self, EngineError> {
         // What is carried from frame to frame is carried one frame at a time.
         let most = if spec.states.is_empty() { hardware.compute.batch() } else { 1 };
         if most > 1
@@ -208,8 +210,7 @@ impl NetworkMatter {
         let result = self.infer_group(&[first, second], size, &mut [together_first, together_second]);
         self.forget();
         let close = |(a, b): (&f32, &f32)| (a - b).abs() < SAME_MATTE;
-        Ok(result.is_ok()
-            && alone.iter().zip(&together).all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(close)))
+        Ok(result.is_ok() && alone.iter().zip(&together).all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(close)))
     }
 
     fn failed(&self, error: &ort::Error) -> EngineError {

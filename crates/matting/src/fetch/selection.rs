@@ -102,6 +102,9 @@ fn named<'a>(registry: &'a Registry, name: &str) -> Result<&'a ModelEntry, Fetch
     registry.by_name(name).or_else(by_role).ok_or_else(|| {
         let names = registry.models().iter().map(|entry| entry.name.clone());
         let roles = registry.models().iter().filter_map(|entry| entry.role).map(|role| role.to_string());
-        FetchError::UnknownName { name: name.to_owned(), known: names.chain(roles).chain([RUNTIME.into(), GPU_RUNTIME.into()]).collect() }
+        FetchError::UnknownName {
+            name: name.to_owned(),
+            known: names.chain(roles).chain([RUNTIME.into(), GPU_RUNTIME.into()]).collect(),
+        }
     })
 }

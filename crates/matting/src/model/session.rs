@@ -9,6 +9,8 @@
 mod gpu;
 mod placement;
 mod provider;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +22,8 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor};
 
 use self::gpu::Placing;
 pub(super) use self::provider::open_device;
+#[cfg(test)]
+pub(super) use self::provider::runtime_for_tests;
 use crate::device::{DeviceError, Hardware};
 use crate::error::EngineError;
 
@@ -243,7 +247,10 @@ fn bind<T: PrimitiveTensorElementType + std::fmt::Debug + Copy>(
     let Some((_, tensor)) = kept(staging).get_mut(index) else { return Err(ort::Error::new("unreachable")) };
     let (_, values) = tensor.try_extract_tensor_mut::<T>()?;
     if values.len() != parts.iter().map(|part| part.len()).sum::<usize>() {
-        return Err(ort::Error::new(format!("`{}` is fed values that do not fill its shape {:?}", feed.name, feed.shape)));
+        return Err(ort::Error::new(format!(
+            "`{}` is fed values that do not fill its shape {:?}",
+            feed.name, feed.shape
+        )));
     }
     let mut rest = values;
     for part in parts {

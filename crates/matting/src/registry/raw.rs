@@ -8,8 +8,8 @@ use super::findings::{Findings, is_npm_name, is_plain_name, is_version};
 use super::grounding::{self, RawGrounding};
 use super::{
     Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, MatteSpec, ModelEntry, OutputSpec,
-    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeBuild, RuntimeEntry, RuntimePart, Source, StateSpec, WheelTags,
-    Work,
+    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeBuild, RuntimeEntry, RuntimePart,
+    Source, StateSpec, WheelTags, Work,
 };
 use crate::tfjs::Conversion;
 

@@ -43,7 +43,10 @@ fn the_builtin_registry_is_valid_and_fills_the_default_roles() {
         assert!(registry.for_role(role).is_some_and(|entry| entry.in_default_set && entry.source.is_some()), "{role}");
     }
     for arch in ["x86_64", "aarch64"] {
-        assert!(registry.runtime_for("linux", arch, RuntimeBuild::Cpu).is_some_and(|entry| entry.source.is_some()), "{arch}");
+        assert!(
+            registry.runtime_for("linux", arch, RuntimeBuild::Cpu).is_some_and(|entry| entry.source.is_some()),
+            "{arch}"
+        );
     }
 }
 

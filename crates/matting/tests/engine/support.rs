@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny};
+use rotoless_matting::{
+    Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny,
+};
 
 pub(crate) fn tools() -> Tools {
     Tools::find(std::env::var_os("PATH").as_deref()).expect("the tests need ffmpeg and ffprobe in the path")
@@ -210,6 +212,10 @@ pub(crate) fn free_engine(bench: &Bench) -> Engine {
 }
 
 pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
+    free_engine_on(bench, tools, Compute::default())
+}
+
+pub(crate) fn free_engine_on(bench: &Bench, tools: Tools, compute: Compute) -> Engine {
     let directory = bench.path("models");
     std::fs::create_dir_all(&directory).unwrap();
     let model = tiny::luma_threshold_model(0.7, 10.0);
@@ -221,7 +227,7 @@ pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
     if !link.exists() {
         std::os::unix::fs::symlink(&library, link).unwrap();
     }
-    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, compute: Compute::default() })
+    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, compute })
         .unwrap_or_else(|error| panic!("{error}; it is looked for at {} (ROTOLESS_MODELS)", library.display()))
 }
 

@@ -110,9 +110,7 @@ fn register(
     builder: SessionBuilder,
     providers: &[ort::ep::ExecutionProviderDispatch],
 ) -> Result<SessionBuilder, DeviceError> {
-    builder
-        .with_execution_providers(providers)
-        .map_err(|error| DeviceError::Unusable { detail: error.to_string() })
+    builder.with_execution_providers(providers).map_err(|error| DeviceError::Unusable { detail: error.to_string() })
 }
 
 #[cfg(feature = "cuda")]

@@ -96,8 +96,11 @@ unsafe fn text(call: impl FnOnce(*mut *const c_char) -> OrtStatusPtr) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Network, Stored, open_device};
     use super::*;
-    use crate::test_runtime;
+    use crate::device::{Compute, Hardware};
+    use crate::registry::Registry;
+    use crate::test_runtime::models_dir;
     use crate::tiny;
 
     fn part(provider: &str, operators: &[&str]) -> Placed {
@@ -107,7 +110,10 @@ mod tests {
 
     #[test]
     fn a_session_says_where_each_node_was_placed() {
-        let session = test_runtime::load(&tiny::luma_threshold_model(0.5, 4.0));
+        let hardware = Hardware::new(Compute::default(), 1, &models_dir());
+        open_device(&Registry::builtin().unwrap(), &models_dir(), &hardware).unwrap();
+        let stored = tiny::luma_threshold_model(0.5, 4.0);
+        let Network { session, .. } = Network::load("tiny", Stored::Bytes(&stored, None), &hardware).unwrap();
         let placed = placed(&session).unwrap();
         assert!(placed.iter().all(|part| part.provider == "CPUExecutionProvider"), "{placed:?}");
         assert!(placed.iter().any(|part| part.operators.iter().any(|operator| operator == "Conv")), "{placed:?}");

@@ -49,6 +49,12 @@ fn load_runtime(library: &Path) -> Result<(), EngineError> {
     Ok(())
 }
 
+#[cfg(test)]
+pub(in crate::model) fn runtime_for_tests(library: &Path) -> Environment {
+    load_runtime(library).unwrap();
+    environment().unwrap()
+}
+
 /// Its words become ours. None is an error here: those come back from the call that failed.
 fn log(level: LogLevel, category: &str, _id: &str, place: &str, message: &str) {
     match level {
