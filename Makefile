@@ -36,6 +36,9 @@ test: setup ## every test
 	@scripts/setup-python
 	@scripts/test
 
+test-gpu: setup ## the engine's tests of devices with the GPU's features built in; a GPU is used where there is one
+	@cargo test --locked --quiet --package rotoless-matting --features tensorrt -- session:: group_tests:: device:: devices::
+
 test-soak: setup ## kills and freezes under load for MINUTES=60, in the order of SEED=; the default suite has a small dose
 	@cargo build --locked --quiet --workspace --bins --tests
 	@MINUTES=$(or $(MINUTES),60) $(if $(SEED),SEED=$(SEED)) \
@@ -64,6 +67,7 @@ openapi: ## docs/openapi.json made anew from the code
 lint: ## formatting, lints, documentation
 	@cargo fmt --all --check
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
+	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-soak bench openapi fuzz fuzz-api lint
+.PHONY: help build setup demo test test-gpu test-soak bench openapi fuzz fuzz-api lint

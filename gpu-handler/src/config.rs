@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 use rotoless_egress::Exception;
+use rotoless_matting::{Compute, MAX_BATCH};
 use secrecy::SecretString;
 
 use crate::net::PlainHttp;
@@ -48,6 +49,17 @@ pub const KEYS: &[Key] = &[
     key("WORK_DIR", Some("/tmp/rotoless-worker"), "Directory for temporary files, used by one worker at a time."),
     key("FFMPEG_PATH", Some(""), "Directories to look for ffmpeg and ffprobe in, as in PATH; without it PATH itself."),
     key("THREADS", Some("0"), "Threads of the model; 0: as many as the machine or its cgroup has cores."),
+    key(
+        "DEVICE",
+        Some("cpu"),
+        "What models run on: cpu, cuda, cuda:N, tensorrt, tensorrt:N (docs/GPU.md). One that cannot be used ends the worker.",
+    ),
+    key("BATCH", Some("0"), "Frames that a still model takes at once, 0 to 32; 0: 1 on the processor, 8 on a GPU."),
+    key(
+        "REDUCED_PRECISION",
+        Some("false"),
+        "Lets a GPU calculate with fewer bits: quicker, other in the third decimal.",
+    ),
     key("WORKER_ID", Some(""), "Name of this worker in logs, 1 to 128 characters; without it one is made."),
     key("VISIBILITY_SECONDS", Some("120"), "How long a message stays invisible unless extended, 6 to 43200 s."),
     key("HEARTBEAT_SECONDS", Some("40"), "Greatest time between two heartbeats, which carry progress, 1 to 3600 s."),
@@ -83,6 +95,8 @@ pub struct Config {
     pub ffmpeg_path: Option<String>,
     /// Threads of the model; 0: all cores.
     pub threads: usize,
+    /// What models run on.
+    pub compute: Compute,
     /// Name of this worker in logs.
     pub worker_id: String,
     /// How long a message stays invisible unless extended.
@@ -150,6 +164,7 @@ impl Config {
         let work_dir = read.required("WORK_DIR");
         let ffmpeg_path = read.optional("FFMPEG_PATH").or_else(|| read.optional("PATH"));
         let threads = read.parsed("THREADS");
+        let compute = read.compute();
         let worker_id = read.worker_id();
         let visibility = read.seconds("VISIBILITY_SECONDS", 6, 43_200);
         let heartbeat = read.seconds("HEARTBEAT_SECONDS", 1, 3600);
@@ -178,6 +193,7 @@ impl Config {
                 work_dir: work_dir.into(),
                 ffmpeg_path,
                 threads,
+                compute,
                 worker_id,
                 visibility,
                 heartbeat,
@@ -285,6 +301,16 @@ impl Reader<'_> {
         id
     }
 
+    /// The processor's where a value is wrong, which is a problem then.
+    fn compute(&mut self) -> Compute {
+        let device = self.parsed("DEVICE").unwrap_or_default();
+        let batch = self.parsed("BATCH").unwrap_or_default();
+        if batch > MAX_BATCH {
+            self.problem("BATCH", &format!("is not between 0 and {MAX_BATCH}"));
+        }
+        Compute { device, batch, reduced_precision: self.parsed("REDUCED_PRECISION").unwrap_or_default() }
+    }
+
     fn exceptions(&mut self) -> Vec<Exception> {
         const NAME: &str = "ALLOW_EGRESS_DANGEROUS";
         let listed = self.optional(NAME).unwrap_or_default();
@@ -365,6 +391,19 @@ mod tests {
         for value in ["tooshort", "many", "secret-path", "AKIA"] {
             assert!(!text.contains(value), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_is_named_whole_or_the_worker_does_not_start() {
+        use rotoless_matting::Device;
+        let mut values = complete();
+        assert_eq!(read(&values).unwrap().compute, Compute::default());
+        values.extend([("DEVICE", "tensorrt:1"), ("BATCH", "4"), ("REDUCED_PRECISION", "true")]);
+        let compute = Compute { device: Device::TensorRt(1), batch: 4, reduced_precision: true };
+        assert_eq!(read(&values).unwrap().compute, compute);
+        values.extend([("DEVICE", "gpu"), ("BATCH", "33"), ("REDUCED_PRECISION", "yes")]);
+        let text = read(&values).unwrap_err().to_string();
+        assert!(["DEVICE", "BATCH", "REDUCED_PRECISION"].iter().all(|name| text.contains(name)), "{text}");
     }
 
     #[test]

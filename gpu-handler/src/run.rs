@@ -73,8 +73,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
     tracing::debug!(?config, "worker starts");
+    let device = config.compute.device;
     let worker = prepare(config, shutdown).await?;
-    tracing::info!(worker.id = worker.worker_id, provider = worker.provider, "worker is ready");
+    tracing::info!(worker.id = worker.worker_id, provider = worker.provider, %device, "worker is ready");
     let outcome = serve(&worker).await;
     tracing::info!(worker.id = worker.worker_id, "worker ends");
     outcome
@@ -122,7 +123,9 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
     if !missing.is_empty() {
         return Err(RunError::MissingCodecs(missing));
     }
-    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads })?;
+    let (models_dir, threads, compute) = (config.models_dir.clone(), config.threads, config.compute);
+    // A GPU is tried here, so that a worker whose GPU is gone never takes a job.
+    let engine = Engine::open(EngineConfig { models_dir, tools, threads, compute })?;
     let mut installed = 0;
     for model in Model::ALL {
         match engine.check_model(*model) {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rotoless_contract::{Background, JobSpec, OutputFormat};
-use rotoless_matting::bench::measure;
+use rotoless_matting::bench::{ModelCost, Report, measure, models, models_table};
 use serde::Serialize;
 
 use self::client::Order;
@@ -29,7 +29,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
 }
 
 fn pipeline(args: &BenchArgs) -> Result<()> {
-    let engine = open_engine(&models_dir(&args.models), args.threads)?;
+    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
     let spec = JobSpec {
         model: args.model,
         background: Background::Transparent,
@@ -39,8 +39,23 @@ fn pipeline(args: &BenchArgs) -> Result<()> {
     };
     let work = tempfile::tempdir()?;
     let report = measure(&engine, &args.clip, &spec, work.path())?;
-    write!(std::io::stdout().lock(), "{}", report.table())?;
-    keep(args, &report)
+    let mut out = std::io::stdout().lock();
+    write!(out, "{}", report.table())?;
+    let each = args.each_model || args.compute.device.is_gpu();
+    let models = if each { models(&engine, &args.clip, work.path())? } else { Vec::new() };
+    if each {
+        write!(out, "\n{}", models_table(engine.provider(), &models))?;
+    }
+    keep(args, &Figures { report, models })
+}
+
+/// The pipeline's figures as they are kept.
+#[derive(Serialize)]
+struct Figures {
+    #[serde(flatten)]
+    report: Report,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    models: Vec<ModelCost>,
 }
 
 /// The service: its calls and its own cost in this process, then one in a process and on a core of its own.

@@ -9,6 +9,7 @@ use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::policy::Policy;
 use rotoless_core::rate::Rates;
+use rotoless_matting::{Compute, Device, MAX_BATCH};
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -49,6 +50,26 @@ pub(crate) struct ModelsDir {
     /// Where weights and ONNX Runtime are [default: ./models if there is one, else the user's data directory]
     #[arg(long, value_name = "DIR", env = "ROTOLESS_MODELS")]
     pub(crate) models: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ComputeArgs {
+    /// What the models run on: cpu, cuda, cuda:N, tensorrt, tensorrt:N; without it nothing else is tried
+    #[arg(long, value_name = "DEVICE", env = "ROTOLESS_DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Frames that a still model takes at once; 0 for what suits the device
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=MAX_BATCH as i64))]
+    pub(crate) batch: u8,
+    /// Let a GPU calculate with fewer bits
+    #[arg(long)]
+    pub(crate) reduced_precision: bool,
+}
+
+impl From<ComputeArgs> for Compute {
+    fn from(args: ComputeArgs) -> Self {
+        let ComputeArgs { device, batch, reduced_precision } = args;
+        Self { device, batch: batch.into(), reduced_precision }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -105,6 +126,8 @@ pub(crate) struct UpArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     /// Let webhooks, and URLs of videos and backgrounds, reach this HOST:PORT although it is not public; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) allow_egress_dangerous: Vec<String>,
@@ -153,6 +176,8 @@ pub(crate) struct RemoveArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     #[command(flatten)]
     pub(crate) models: ModelsDir,
 }
@@ -270,7 +295,7 @@ pub(crate) enum ModelsCommand {
     },
     /// Fetch ONNX Runtime and models by pinned version and hash [default: the default set]
     Fetch {
-        /// Names or roles
+        /// Names or roles; `gpu` is ONNX Runtime for NVIDIA's GPUs
         names: Vec<String>,
         #[command(flatten)]
         models: ModelsDir,
@@ -287,6 +312,8 @@ pub(crate) enum ModelsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
     #[command(flatten)]
     pub(crate) data_dir: DataDir,
     #[command(flatten)]
@@ -307,6 +334,11 @@ pub(crate) struct BenchArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    /// Measure every installed model alone, too; on a GPU that is done anyway
+    #[arg(long, conflicts_with = "api")]
+    pub(crate) each_model: bool,
     /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
     #[arg(long)]
     pub(crate) api: bool,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, Isolation, Tools, fetch};
+use rotoless_matting::{Device, Engine, EngineConfig, Isolation, Tools, fetch};
 
 use crate::cli::DoctorArgs;
 use crate::models::models_dir;
@@ -23,10 +23,12 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     let mut findings = Vec::new();
     let tools = check_tools(&mut findings);
     check_models(&models, &mut findings);
+    findings.push(check_gpu(&models));
     if let Some(tools) = tools {
-        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0 }) {
+        let compute = args.compute.into();
+        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, compute }) {
             Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
-            Err(err) => Finding::Missing(format!("ONNX Runtime: {err}. Run `rotoless models fetch`")),
+            Err(err) => Finding::Missing(format!("ONNX Runtime: {:#}", anyhow::Error::from(err))),
         });
     }
     findings.push(match Isolation::of_this_machine() {
@@ -87,6 +89,24 @@ fn check_models(models: &std::path::Path, findings: &mut Vec<Finding>) {
             Err(err) => Finding::Missing(format!("model `{role}`: {err}")),
         });
     }
+}
+
+/// What is there of a GPU; whether it works, only `--device` tries.
+fn check_gpu(models: &std::path::Path) -> Finding {
+    let built = [Device::Cuda(0), Device::TensorRt(0)].map(|device| {
+        let is_built = device.missing_feature().is_none();
+        format!("{} {}", device.provider(), if is_built { "built in" } else { "not built in" })
+    });
+    let is_driver_loaded = std::path::Path::new("/proc/driver/nvidia/version").exists();
+    let entry = Registry::load(models).ok().and_then(|registry| registry.gpu_runtime().cloned());
+    let is_runtime_there = entry.is_some_and(|entry| entry.files().all(|file| file.path(models).is_file()));
+    let text = format!(
+        "GPU: {}; ONNX Runtime for it {}; NVIDIA's driver {} (docs/GPU.md; `--device cuda` tries it)",
+        built.join(", "),
+        if is_runtime_there { "installed" } else { "not installed: `rotoless models fetch gpu`" },
+        if is_driver_loaded { "loaded" } else { "not loaded" },
+    );
+    Finding::Optional(text)
 }
 
 fn check_disk(data_dir: &std::path::Path) -> Finding {

@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use rotoless_contract::Model;
 use rotoless_core::policy::Prompts;
-use rotoless_matting::fetch::{self, Clients, FetchEvent, FileState, Selection};
+use rotoless_matting::fetch::{self, Clients, FetchEvent, FileState, GPU_RUNTIME, RUNTIME, Selection};
 use rotoless_matting::registry::{Finder, Grounding, Registry, Work};
 
 use crate::cli::{ModelsCommand, ModelsDir};
-
-/// Named by hand to fetch the library alone.
-const RUNTIME: &str = "runtime";
 
 /// The models directory: as given, else `./models` where there is one, else the user's data directory.
 pub(crate) fn models_dir(given: &ModelsDir) -> PathBuf {
@@ -65,7 +62,7 @@ fn list(dir: &Path) -> Result<()> {
 
 fn fetch(dir: &Path, mut names: Vec<String>, quiet: bool) -> Result<()> {
     let registry = Registry::load(dir)?;
-    if !names.is_empty() && !names.iter().any(|name| name == RUNTIME) {
+    if !names.is_empty() && !names.iter().any(|name| [RUNTIME, GPU_RUNTIME].contains(&name.as_str())) {
         // A model without the runtime runs nowhere.
         names.insert(0, RUNTIME.to_owned());
     }
@@ -95,7 +92,11 @@ fn verify(dir: &Path) -> Result<()> {
     let registry = Registry::load(dir)?;
     let mut wrong = 0;
     let mut out = std::io::stdout().lock();
-    for file in fetch::verify(&registry, Selection::All, dir).context("cannot verify")? {
+    let mut files = fetch::verify(&registry, Selection::All, dir).context("cannot verify")?;
+    if registry.gpu_runtime().is_some_and(|entry| entry.files().any(|file| file.path(dir).exists())) {
+        files.extend(fetch::verify(&registry, Selection::Named(&[GPU_RUNTIME.to_owned()]), dir)?);
+    }
+    for file in files {
         match file.state {
             FileState::Right => writeln!(out, "{:<12} right", file.name)?,
             FileState::Missing => writeln!(out, "{:<12} not installed", file.name)?,

@@ -152,6 +152,9 @@ fn worker_environment(
         ("AWS_SECRET_ACCESS_KEY", secrets.secret_key.expose_secret().to_owned()),
         ("MODELS_DIR", text(models)?),
         ("THREADS", args.threads.to_string()),
+        ("DEVICE", args.compute.device.to_string()),
+        ("BATCH", args.compute.batch.to_string()),
+        ("REDUCED_PRECISION", args.compute.reduced_precision.to_string()),
         ("VISIBILITY_SECONDS", args.lease_seconds.to_string()),
         // Here a heartbeat costs nothing, and somebody watches the progress.
         ("HEARTBEAT_SECONDS", "1".to_owned()),
@@ -168,6 +171,8 @@ fn worker_command(mut environment: Vec<(String, String)>, data_dir: &Path) -> Re
         ("WORKER_ID", "local".to_owned()),
         ("DIE_WITH_PARENT", std::process::id().to_string()),
         ("PATH", crate::environment("PATH").unwrap_or_default()),
+        // Where the system's loader finds a GPU's libraries, if it was told.
+        ("LD_LIBRARY_PATH", crate::environment("LD_LIBRARY_PATH").unwrap_or_default()),
         ("RUST_LOG", crate::environment("RUST_LOG").unwrap_or_default()),
     ];
     environment.extend(own.map(owned));

@@ -4,6 +4,8 @@
 //! ffmpeg decoding alone, the model alone, ffmpeg encoding alone. CPU time is of this process and of the children it
 //! waited for, so nothing else may run in the process meanwhile; wall time depends on the machine's other load.
 
+mod models;
+
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -16,6 +18,7 @@ use rotoless_contract::JobSpec;
 use rotoless_contract::worker::{MediaLimits, Stage};
 use serde::{Deserialize, Serialize};
 
+pub use self::models::{ModelCost, models, models_table};
 use crate::backdrop::Backdrop;
 use crate::child::{Child, Confinement};
 use crate::decode::{DecodeOrder, Decoder};

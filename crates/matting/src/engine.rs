@@ -13,6 +13,7 @@ use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_contract::{Background, JobSpec, Model};
 
 use crate::backdrop::Backdrop;
+use crate::device::{Compute, Hardware};
 use crate::encode::Codecs;
 use crate::error::{EngineError, Unsupported};
 use crate::kept::{KeptMatte, MatteOrder, MatteUse};
@@ -35,6 +36,8 @@ pub struct EngineConfig {
     pub tools: Tools,
     /// Threads of the model, the decoder and the encoder, each; 0: the cores of the cgroup.
     pub threads: usize,
+    /// What models run on.
+    pub compute: Compute,
 }
 
 /// Removes backgrounds. One serves any number of jobs, on any thread.
@@ -108,20 +111,26 @@ pub fn supported(spec: &JobSpec) -> Result<(), Unsupported> {
 }
 
 impl Engine {
-    /// Reads the registry and loads ONNX Runtime. Weights are loaded by the first job that needs them.
+    /// Reads the registry, loads ONNX Runtime and shows on a small network that the device works. Weights are loaded by
+    /// the first job that needs them.
     ///
     /// # Errors
-    /// The registry is wrong, or ONNX Runtime is missing or does not load.
+    /// The registry is wrong, ONNX Runtime is missing or does not load, or the device cannot be used.
     pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
         let registry = Registry::load(&config.models_dir)?;
-        model::load_runtime(&registry, &config.models_dir)?;
-        Ok(Self { config, registry, loaded: Mutex::new(None) })
+        let engine = Self { config, registry, loaded: Mutex::new(None) };
+        model::open_device(&engine.registry, &engine.config.models_dir, &engine.hardware())?;
+        Ok(engine)
     }
 
-    /// The execution provider that runs the models: `cpu`.
+    /// The execution provider that runs the models: `cpu`, `cuda` or `tensorrt`.
     #[must_use]
     pub const fn provider(&self) -> &'static str {
-        "cpu"
+        self.config.compute.device.provider()
+    }
+
+    fn hardware(&self) -> Hardware {
+        Hardware::new(self.config.compute, self.threads(), &self.config.models_dir)
     }
 
     /// Whether a role's weights are there.
@@ -252,7 +261,7 @@ impl Engine {
         }
         drop(loaded);
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
-        model::load(&self.registry, entry, &self.config.models_dir, self.threads())
+        model::load(&self.registry, entry, &self.config.models_dir, &self.hardware())
     }
 
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {

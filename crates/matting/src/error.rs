@@ -10,6 +10,7 @@ use std::time::Duration;
 use rotoless_contract::OutputFormat;
 use rotoless_contract::worker::FailureReason;
 
+use crate::device::{Device, DeviceError};
 use crate::registry::RegistryError;
 
 /// Why the engine could not do what was asked.
@@ -63,10 +64,20 @@ pub enum EngineError {
         model: String,
     },
     /// ONNX Runtime's library is not in the models directory.
-    #[error("ONNX Runtime is not installed at {path}: run `rotoless models fetch`")]
+    #[error("ONNX Runtime is not installed at {path}: run `rotoless models fetch {name}`")]
     MissingRuntime {
         /// Where it was looked for.
         path: String,
+        /// The name by which it is fetched.
+        name: &'static str,
+    },
+    /// Models cannot run on the device that was asked for. There is no other way: nothing falls back to the processor.
+    #[error("models cannot run on {device}")]
+    Device {
+        /// What was asked for.
+        device: Device,
+        /// Why.
+        source: DeviceError,
     },
     /// The weights or the runtime library cannot be used.
     #[error("model `{model}` cannot be run: {detail}")]
@@ -153,7 +164,8 @@ impl EngineError {
             Self::Verification { .. } => FailureReason::VerificationFailed,
             Self::Stalled { .. } => FailureReason::TimedOut,
             Self::Cancelled => FailureReason::Cancelled,
-            Self::Model { .. }
+            Self::Device { .. }
+            | Self::Model { .. }
             | Self::Runtime { .. }
             | Self::Registry(_)
             | Self::Tool { .. }

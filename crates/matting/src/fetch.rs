@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 pub use self::archive::ArchiveError;
 pub use self::client::{ClientError, Clients};
-pub use self::selection::{RUNTIME, Selection};
+pub use self::selection::{GPU_RUNTIME, RUNTIME, Selection};
 use self::selection::{Target, targets};
 use crate::registry::{Content, InstalledFile, Package, Registry, Sha256, Source};
 use crate::tfjs::{self, ConvertError};

@@ -14,6 +14,7 @@ mod child;
 mod codecs;
 mod container;
 mod decode;
+mod device;
 mod encode;
 mod engine;
 mod error;
@@ -47,6 +48,7 @@ mod tools;
 mod verify;
 
 pub use self::child::Isolation;
+pub use self::device::{Compute, Device, DeviceError, MAX_BATCH, NotADevice};
 pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
 pub use self::kept::MatteUse;

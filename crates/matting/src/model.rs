@@ -6,11 +6,14 @@
 //! Invariants: state never outlives a job ([`Matter::begin`]) or a change of the picture's size; a matte that comes
 //! out is finite and within 0..1.
 
+mod batch_axis;
 mod choice;
 mod crop;
 mod detector;
 mod found;
 mod grounded;
+#[cfg(test)]
+mod group_tests;
 mod heat;
 mod session;
 mod tracker;
@@ -21,19 +24,21 @@ use rotoless_contract::Model;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::batch_axis::BatchAxis;
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
-use self::session::{Answer, Carried, Feed, Network, Numbers, Run, StateTensor, Terminator};
+use self::session::{Answer, Carried, Feed, Network, Numbers, Run, StateTensor, Stored, Terminator};
 use crate::child::Killer;
+use crate::device::{Device, Hardware};
 use crate::error::EngineError;
-use crate::frame::{Sight, Size};
+use crate::frame::{Frame, Sight, Size};
 use crate::pipeline::stretch::broken_handover;
 use crate::registry::{
     Activation, InputSize, InputSpec, InstalledFile, Layout, MatteSpec, ModelEntry, Registry, StateSpec, Work,
 };
 
 /// Frames that a recurrent model sees before its mattes count, where it could not take up what was carried.
-const RECURRENT_WARM_UP: u64 = 24;
+const RECURRENT_LEAD_IN: u64 = 24;
 
 /// What makes mattes of frames.
 pub(crate) trait Matter: Send {
@@ -51,6 +56,17 @@ pub(crate) trait Matter: Send {
     /// A new job: nothing of the last one is left. The prompt is for the family grounded.
     fn begin(&mut self, prompt: Option<&str>) -> Result<(), EngineError>;
 
+    /// Does beforehand what the device would do at the first pictures of such a source, where that takes minutes.
+    fn warm_up(&mut self, _source: Size) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Most frames of one scene that it takes at once. What it makes of a frame may differ in its last bits with how
+    /// many were there beside it, so who groups them does it by their numbers.
+    fn group(&self) -> usize {
+        1
+    }
+
     /// A new scene: what is carried from frame to frame starts anew.
     fn forget(&mut self);
 
@@ -58,7 +74,7 @@ pub(crate) trait Matter: Send {
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError>;
 
     /// Frames after which hardly anything is left of not having seen those before.
-    fn warm_up(&self) -> u64 {
+    fn lead_in(&self) -> u64 {
         0
     }
 
@@ -67,6 +83,15 @@ pub(crate) trait Matter: Send {
 
     /// Goes on where [`Matter::save`] was asked; after [`Matter::begin`] with the same prompt.
     fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError>;
+
+    /// The mattes of the next frames, all of one scene, at most [`Matter::group`].
+    fn mattes(&mut self, frames: &mut [Frame], picture: Size) -> Result<(), EngineError> {
+        for frame in frames {
+            let (sight, matte) = frame.sight_and_matte();
+            self.matte(sight, picture, matte)?;
+        }
+        Ok(())
+    }
 
     /// There are no more frames. An error means that mattes were wrong.
     fn end(&mut self) -> Result<(), EngineError> {
@@ -103,11 +128,15 @@ pub(crate) fn load(
     registry: &Registry,
     entry: &ModelEntry,
     models_dir: &Path,
-    threads: usize,
+    hardware: &Hardware,
 ) -> Result<Box<dyn Matter>, EngineError> {
     match &entry.work {
-        Work::Matte(spec) => Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, threads)?)),
-        Work::Ground(grounding) => Ok(Box::new(GroundedMatter::load(registry, entry, grounding, models_dir, threads)?)),
+        Work::Matte(spec) => Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, hardware)?)),
+        Work::Ground(grounding) => {
+            // Regions come one by one.
+            let hardware = hardware.one_at_a_time();
+            Ok(Box::new(GroundedMatter::load(registry, entry, grounding, models_dir, &hardware)?))
+        }
     }
 }
 
@@ -123,12 +152,14 @@ pub(crate) fn installed<'r>(
     if registry.with_partners(entry).all(|entry| entry.files().all(is_there)) { Ok(entry) } else { Err(missing()) }
 }
 
-/// Loads ONNX Runtime for this machine from the models directory.
-pub(crate) fn load_runtime(registry: &Registry, models_dir: &Path) -> Result<(), EngineError> {
-    let path = registry.runtime_path(models_dir).ok_or_else(|| EngineError::MissingRuntime {
-        path: format!("(no entry for {}/{})", std::env::consts::OS, std::env::consts::ARCH),
-    })?;
-    session::load_runtime(&path)
+/// Loads ONNX Runtime from the models directory and shows that the device works.
+pub(crate) fn open_device(registry: &Registry, models_dir: &Path, hardware: &Hardware) -> Result<(), EngineError> {
+    session::open_device(registry, models_dir, hardware)
+}
+
+#[cfg(test)]
+pub(crate) fn runtime_for_tests(library: &Path) -> ort::environment::Environment {
+    session::runtime_for_tests(library)
 }
 
 /// A network of the still or the recurrent family; a still one carries no state.
@@ -140,13 +171,63 @@ pub(crate) struct NetworkMatter {
     states: Vec<Carried>,
     /// The size that `states` belong to.
     last_size: Option<Size>,
+    /// Pictures that it takes at once.
+    group: usize,
+    device: Device,
+    /// The size of picture that the device was made ready for.
+    warm_for: Option<Size>,
 }
 
 impl NetworkMatter {
-    fn load(entry: &ModelEntry, spec: &MatteSpec, models_dir: &Path, threads: usize) -> Result<Self, EngineError> {
-        let network = load_network(entry, models_dir, threads)?;
-        let (name, input) = (entry.name.clone(), entry.input.clone());
-        Ok(Self { name, input, spec: spec.clone(), network, states: Vec::new(), last_size: None })
+    fn load(entry: &ModelEntry, spec: &MatteSpec, models_dir: &Path, hardware: &Hardware) -> Result<Self, EngineError> {
+        // What is carried from frame to frame is carried one frame at a time.
+        let most = if spec.states.is_empty() { hardware.compute.batch() } else { 1 };
+        if most > 1
+            && let Some(network) = load_for_many(entry, models_dir, most, hardware)?
+        {
+            let mut matter = Self::around(network, entry, spec, hardware);
+            matter.group = most;
+            if matter.takes_many()? {
+                return Ok(matter);
+            }
+            tracing::info!(model = entry.name, "the model takes one frame at a time");
+        }
+        Ok(Self::around(load_network(entry, models_dir, hardware)?, entry, spec, hardware))
+    }
+
+    fn around(network: Network, entry: &ModelEntry, spec: &MatteSpec, hardware: &Hardware) -> Self {
+        Self {
+            name: entry.name.clone(),
+            input: entry.input.clone(),
+            spec: spec.clone(),
+            network,
+            states: Vec::new(),
+            last_size: None,
+            group: 1,
+            device: hardware.compute.device,
+            warm_for: None,
+        }
+    }
+
+    /// Whether two pictures together come out as each does alone: nodes may count on one picture.
+    fn takes_many(&mut self) -> Result<bool, EngineError> {
+        let size = self.picture_size(Size { width: 640, height: 360 });
+        let values = shape_of(&self.input, 1, size).iter().product();
+        // A bright half, the first and the second; brighter and darker than any picture is after its normalisation.
+        let half = |second: bool| -> Vec<f32> {
+            (0..values).map(|index| if (index >= values / 2) == second { 2.0 } else { -2.0 }).collect()
+        };
+        let pictures = [half(false), half(true)];
+        let [first, second] = &pictures;
+        let (mut alone, mut together) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
+        let [alone_first, alone_second] = &mut alone;
+        self.infer(first, size, alone_first)?;
+        self.infer(second, size, alone_second)?;
+        let [together_first, together_second] = &mut together;
+        let result = self.infer_group(&[first, second], size, &mut [together_first, together_second]);
+        self.forget();
+        let close = |(a, b): (&f32, &f32)| (a - b).abs() < SAME_MATTE;
+        Ok(result.is_ok() && alone.iter().zip(&together).all(|(a, b)| a.len() == b.len() && a.iter().zip(b).all(close)))
     }
 
     fn failed(&self, error: &ort::Error) -> EngineError {
@@ -160,12 +241,22 @@ impl NetworkMatter {
 
     /// The matte of a picture, of the picture's size.
     fn infer(&mut self, picture: &[f32], size: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.infer_group(&[picture], size, &mut [matte])
+    }
+
+    /// The mattes of pictures of one size, at most as many as it takes at once.
+    fn infer_group(
+        &mut self,
+        pictures: &[&[f32]],
+        size: Size,
+        mattes: &mut [&mut Vec<f32>],
+    ) -> Result<(), EngineError> {
         if self.last_size != Some(size) {
             self.states = self.fresh_states()?;
             self.last_size = Some(size);
         }
-        let shape = shape_of(&self.input, size);
-        let mut feeds = vec![Feed { name: &self.input.name, shape: &shape, values: Numbers::Floats(picture) }];
+        let shape = shape_of(&self.input, pictures.len(), size);
+        let mut feeds = vec![Feed { name: &self.input.name, shape: &shape, values: Numbers::Parts(pictures) }];
         let ratio = [downsample_ratio(&self.input.size, size)];
         if let Some(name) = &self.spec.downsample_ratio {
             feeds.push(Feed { name, shape: &[1], values: Numbers::Floats(&ratio) });
@@ -181,11 +272,14 @@ impl NetworkMatter {
         let activation = self.spec.output.activation;
         let result = self.network.run(run, |answers| {
             let [Answer { shape, values }] = answers else { return Err("it did not answer".to_owned()) };
-            if values.len() != size.pixels() {
-                return Err(format!("its matte has shape {shape:?} for a picture of {}x{}", size.width, size.height));
+            if values.len() != mattes.len() * size.pixels() {
+                let (count, Size { width, height }) = (mattes.len(), size);
+                return Err(format!("its matte has shape {shape:?} for {count} pictures of {width}x{height}"));
             }
-            matte.clear();
-            matte.extend(values.iter().map(|&value| activated(value, activation)));
+            for (matte, values) in mattes.iter_mut().zip(values.chunks_exact(size.pixels())) {
+                matte.clear();
+                matte.extend(values.iter().map(|&value| activated(value, activation)));
+            }
             Ok(())
         });
         match result {
@@ -199,16 +293,43 @@ impl NetworkMatter {
     }
 }
 
-fn load_network(entry: &ModelEntry, models_dir: &Path, threads: usize) -> Result<Network, EngineError> {
-    Network::load(&entry.path(models_dir), threads)
-        .map_err(|error| EngineError::Model { model: entry.name.clone(), detail: error.to_string() })
+/// Mattes that differ by less are the same: a GPU adds in another order for another count of pictures.
+const SAME_MATTE: f32 = 0.02;
+
+/// The network made to take many pictures at once; none where it is stored for a number of its own.
+fn load_for_many(
+    entry: &ModelEntry,
+    models_dir: &Path,
+    most: usize,
+    hardware: &Hardware,
+) -> Result<Option<Network>, EngineError> {
+    let mut bytes = std::fs::read(entry.path(models_dir)).map_err(EngineError::io("cannot read a model"))?;
+    match batch_axis::free(&mut bytes, &entry.input.name) {
+        Ok(BatchAxis::Freed | BatchAxis::WasFree) => {
+            let sides = match entry.input.size {
+                InputSize::Fixed { width, height, .. } => {
+                    let size = Size { width: width as usize, height: height as usize };
+                    let [_, sides @ ..] = shape_of(&entry.input, 1, size);
+                    Some((entry.input.name.as_str(), sides, most))
+                }
+                InputSize::Free { .. } => None,
+            };
+            Network::load(&entry.name, Stored::Bytes(&bytes, sides), hardware).map(Some)
+        }
+        // Whoever loads it as it is will say what is wrong with it.
+        Ok(BatchAxis::Fixed) | Err(batch_axis::Malformed) => Ok(None),
+    }
 }
 
-/// Of the tensor that a picture of this size is.
-fn shape_of(input: &InputSpec, size: Size) -> [usize; 4] {
+fn load_network(entry: &ModelEntry, models_dir: &Path, hardware: &Hardware) -> Result<Network, EngineError> {
+    Network::load(&entry.name, Stored::File(&entry.path(models_dir)), hardware)
+}
+
+/// Of the tensor that so many pictures of this size are.
+fn shape_of(input: &InputSpec, count: usize, size: Size) -> [usize; 4] {
     match input.layout {
-        Layout::Nchw => [1, 3, size.height, size.width],
-        Layout::Nhwc => [1, size.height, size.width, 3],
+        Layout::Nchw => [count, 3, size.height, size.width],
+        Layout::Nhwc => [count, size.height, size.width, 3],
     }
 }
 
@@ -239,6 +360,27 @@ impl Matter for NetworkMatter {
         self.network.make_ready().map_err(|error| self.failed(&error))
     }
 
+    /// TensorRT builds what it runs for the shapes that it sees: of the first picture, and with what it carries.
+    fn warm_up(&mut self, source: Size) -> Result<(), EngineError> {
+        let size = self.picture_size(source);
+        if !matches!(self.device, Device::TensorRt(_)) || self.warm_for == Some(size) {
+            return Ok(());
+        }
+        tracing::info!(model = self.name, "TensorRT builds the model unless it did before: that takes minutes");
+        let blank = vec![0.0; shape_of(&self.input, 1, size).iter().product()];
+        let mut matte = Vec::new();
+        for _ in 0..2 {
+            self.infer(&blank, size, &mut matte)?;
+        }
+        self.forget();
+        self.warm_for = Some(size);
+        Ok(())
+    }
+
+    fn group(&self) -> usize {
+        self.group
+    }
+
     fn forget(&mut self) {
         self.states = Vec::new();
         self.last_size = None;
@@ -248,8 +390,8 @@ impl Matter for NetworkMatter {
         self.infer(sight.picture, picture, matte)
     }
 
-    fn warm_up(&self) -> u64 {
-        if self.spec.states.is_empty() { 0 } else { RECURRENT_WARM_UP }
+    fn lead_in(&self) -> u64 {
+        if self.spec.states.is_empty() { 0 } else { RECURRENT_LEAD_IN }
     }
 
     fn save(&self) -> Result<Vec<u8>, EngineError> {
@@ -266,6 +408,20 @@ impl Matter for NetworkMatter {
         let states = tensors.into_iter().map(Carried::of).collect::<Result<_, _>>();
         self.states = states.map_err(|error| broken_handover(&error))?;
         self.last_size = size.map(|(width, height)| Size { width, height });
+        Ok(())
+    }
+
+    fn mattes(&mut self, frames: &mut [Frame], picture: Size) -> Result<(), EngineError> {
+        for group in frames.chunks_mut(self.group) {
+            let (pictures, mut mattes): (Vec<&[f32]>, Vec<&mut Vec<f32>>) = group
+                .iter_mut()
+                .map(|frame| {
+                    let (sight, matte) = frame.sight_and_matte();
+                    (sight.picture, matte)
+                })
+                .unzip();
+            self.infer_group(&pictures, picture, &mut mattes)?;
+        }
         Ok(())
     }
 

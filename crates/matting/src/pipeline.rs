@@ -2,7 +2,7 @@
 //!
 //! Owns: the stages and the queues between them. Does not own: what a stage does with a frame (`decode`,
 //! `model_picture`, `model`, `finish`, `encode`).
-//! Invariants: memory is bounded by [`FRAMES_IN_FLIGHT`], whatever the length; the stages overlap; any of them failing
+//! Invariants: memory is bounded by [`frames_in_flight`], whatever the length; the stages overlap; any of them failing
 //! ends all of them (`supervise`).
 //!
 //! The model's stage does nothing but inference: it is the slowest, and its threads idle while it does anything else.
@@ -39,6 +39,10 @@ const FRAMES_IN_FLIGHT: usize = 6;
 
 /// Frames behind a border that must be seen before the one at it is finished.
 const LOOK_AHEAD: u64 = 0;
+/// The same where the model takes groups: one with the model, the next one waiting.
+const fn frames_in_flight(group: usize) -> usize {
+    FRAMES_IN_FLIGHT + 2 * group.saturating_sub(1)
+}
 
 /// All that the pipeline is given.
 pub(crate) struct Pipeline<'a> {
@@ -75,13 +79,9 @@ struct Queues {
 }
 
 impl Queues {
-    fn new(size: Size) -> Result<Self, EngineError> {
-        let queues = Self {
-            free: Queue::new(FRAMES_IN_FLIGHT),
-            decoded: Queue::new(FRAMES_IN_FLIGHT),
-            matted: Queue::new(FRAMES_IN_FLIGHT),
-        };
-        for _ in 0..FRAMES_IN_FLIGHT {
+    fn new(size: Size, frames: usize) -> Result<Self, EngineError> {
+        let queues = Self { free: Queue::new(frames), decoded: Queue::new(frames), matted: Queue::new(frames) };
+        for _ in 0..frames {
             // As large as the pool: there is always room.
             let _ = queues.free.push(Frame::new(size));
         }
@@ -101,6 +101,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
         pipeline;
     let size = decode.size();
     matter.begin(prompt)?;
+    matter.warm_up(size)?;
     let picture = matter.picture_size(size);
     let mut eye = matter
         .input()
@@ -121,7 +122,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     };
     let finisher = Finisher::new(canvas, backdrop);
 
-    let queues = Queues::new(size)?;
+    let queues = Queues::new(size, frames_in_flight(matter.group()))?;
     let stored = Queue::new(usize::MAX);
     let written = AtomicU64::new(stretch.first);
     let mut means = Vec::new();
@@ -217,17 +218,31 @@ fn decode_stage(
 }
 
 fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
+    // Groups are counted from a scene's first frame, or a segment's: which frames are together never hangs on who was
+    // quicker, nor on where an earlier attempt ended.
+    let most = matter.group();
+    let mut group = Vec::with_capacity(most);
+    let work_off = |group: &mut Vec<Frame>, matter: &mut dyn Matter| -> Result<(), StageEnd> {
+        matter.mattes(group, picture)?;
+        group.drain(..).try_for_each(|frame| Ok(queues.matted.push(frame)?))
+    };
     while let Some(mut frame) = queues.decoded.pop()? {
+        if frame.border.is_some() {
+            work_off(&mut group, matter)?;
+        }
         if let Some(border) = &mut frame.border {
             border.handover.matter = matter.save()?;
         }
         if frame.starts_scene {
+            work_off(&mut group, matter)?;
             matter.forget();
         }
-        let (sight, matte) = frame.sight_and_matte();
-        matter.matte(sight, picture, matte)?;
-        queues.matted.push(frame)?;
+        group.push(frame);
+        if group.len() == most {
+            work_off(&mut group, matter)?;
+        }
     }
+    work_off(&mut group, matter)?;
     matter.end()?;
     queues.matted.close();
     Ok(())

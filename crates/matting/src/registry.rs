@@ -233,9 +233,20 @@ pub struct StateSpec {
     pub initial: Vec<usize>,
 }
 
+/// Which build of ONNX Runtime.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RuntimeBuild {
+    /// Models run on the processor.
+    Cpu,
+    /// They may also run on NVIDIA's GPUs.
+    Gpu,
+}
+
 /// ONNX Runtime's library for one kind of machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeEntry {
+    /// What it can use.
+    pub build: RuntimeBuild,
     /// As in `std::env::consts::OS`.
     pub os: String,
     /// As in `std::env::consts::ARCH`.
@@ -247,6 +258,17 @@ pub struct RuntimeEntry {
     /// The library in the models directory.
     pub file: InstalledFile,
     /// Where the library comes from; without one the operator puts it there.
+    pub source: Option<Source>,
+    /// Libraries that it loads itself, from its own directory.
+    pub parts: Vec<RuntimePart>,
+}
+
+/// A library that belongs to a [`RuntimeEntry`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimePart {
+    /// In the models directory, under the name by which it is looked for.
+    pub file: InstalledFile,
+    /// Where it comes from: the same package.
     pub source: Option<Source>,
 }
 
@@ -374,19 +396,25 @@ impl Registry {
         std::iter::once(entry).chain(partner)
     }
 
-    /// ONNX Runtime for this machine, when the registry has one.
+    /// ONNX Runtime for this machine's processor, when the registry has one.
     #[must_use]
     pub fn runtime(&self) -> Option<&RuntimeEntry> {
-        self.runtime_for(std::env::consts::OS, std::env::consts::ARCH)
+        self.runtime_for(std::env::consts::OS, std::env::consts::ARCH, RuntimeBuild::Cpu)
+    }
+
+    /// ONNX Runtime for a GPU in this machine, when the registry has one.
+    #[must_use]
+    pub fn gpu_runtime(&self) -> Option<&RuntimeEntry> {
+        self.runtime_for(std::env::consts::OS, std::env::consts::ARCH, RuntimeBuild::Gpu)
     }
 
     /// ONNX Runtime for another machine.
     #[must_use]
-    pub fn runtime_for(&self, os: &str, arch: &str) -> Option<&RuntimeEntry> {
-        self.runtimes.iter().find(|entry| entry.os == os && entry.arch == arch)
+    pub fn runtime_for(&self, os: &str, arch: &str, build: RuntimeBuild) -> Option<&RuntimeEntry> {
+        self.runtimes.iter().find(|entry| entry.os == os && entry.arch == arch && entry.build == build)
     }
 
-    /// Where ONNX Runtime for this machine lies.
+    /// Where ONNX Runtime for this machine's processor lies.
     #[must_use]
     pub fn runtime_path(&self, models_dir: &Path) -> Option<PathBuf> {
         self.runtime().map(|entry| entry.file.path(models_dir))
@@ -405,11 +433,22 @@ impl Registry {
             models.push(entry);
         }
         for entry in self.runtimes {
-            if !runtimes.iter().any(|own| own.os == entry.os && own.arch == entry.arch) {
+            if !runtimes.iter().any(|own| own.is_for_the_same(&entry)) {
                 runtimes.push(entry);
             }
         }
         Self { models, runtimes }
+    }
+}
+
+impl RuntimeEntry {
+    fn is_for_the_same(&self, other: &Self) -> bool {
+        self.os == other.os && self.arch == other.arch && self.build == other.build
+    }
+
+    /// Every file that running models with it takes.
+    pub fn files(&self) -> impl Iterator<Item = &InstalledFile> {
+        std::iter::once(&self.file).chain(self.parts.iter().map(|part| &part.file))
     }
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Nothing here says who makes which segment: [`Segments::shared`] lets several engines work on one clip
 //! (`schedule`). A segment that is begun without its predecessor's state is begun some frames early instead
-//! ([`crate::model::Matter::warm_up`]).
+//! ([`crate::model::Matter::lead_in`]).
 
 mod directory;
 mod file;

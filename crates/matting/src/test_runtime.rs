@@ -2,7 +2,6 @@
 //! does not find it fails.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use ort::environment::Environment;
 use ort::session::{Session, SessionInputValue};
@@ -47,18 +46,16 @@ pub(crate) fn models_dir() -> PathBuf {
     }
 }
 
-fn environment() -> &'static Environment {
-    static ENVIRONMENT: OnceLock<Environment> = OnceLock::new();
-    ENVIRONMENT.get_or_init(|| {
-        let path = Registry::builtin().unwrap().runtime_path(&models_dir()).unwrap();
-        assert!(path.is_file(), "{} is missing: run `rotoless models fetch`, or `make test`", path.display());
-        ort::init_from(&path).unwrap().build().unwrap()
-    })
+fn environment() -> Environment {
+    let path = Registry::builtin().unwrap().runtime_path(&models_dir()).unwrap();
+    assert!(path.is_file(), "{} is missing: run `rotoless models fetch`, or `make test`", path.display());
+    // The engine's own: a process has one.
+    crate::model::runtime_for_tests(&path)
 }
 
 /// A session on one thread.
 pub(crate) fn load(model: &[u8]) -> Session {
-    let mut builder = Session::builder(environment()).unwrap().with_intra_threads(1).unwrap();
+    let mut builder = Session::builder(&environment()).unwrap().with_intra_threads(1).unwrap();
     builder.commit_from_memory(model).unwrap()
 }
 

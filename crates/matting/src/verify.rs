@@ -220,6 +220,7 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         | EngineError::Background(_)
         | EngineError::MissingWeights { .. }
         | EngineError::MissingRuntime { .. }
+        | EngineError::Device { .. }
         | EngineError::Model { .. }
         | EngineError::Runtime { .. }
         | EngineError::Registry(_)

@@ -1,10 +1,12 @@
 //! Which entries of the registry are meant.
 
 use super::{FetchError, FetchEvent};
-use crate::registry::{InstalledFile, ModelEntry, Registry, RuntimeEntry, Source};
+use crate::registry::{InstalledFile, ModelEntry, Registry, RuntimeBuild, RuntimeEntry, RuntimePart, Source};
 
 /// The name by which ONNX Runtime is asked for.
 pub const RUNTIME: &str = "runtime";
+/// The name by which ONNX Runtime for GPUs is asked for, with its providers.
+pub const GPU_RUNTIME: &str = "gpu";
 
 /// What is fetched or verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +15,7 @@ pub enum Selection<'a> {
     DefaultSet,
     /// The runtime and every model.
     All,
-    /// Models by name or by role, and `runtime`.
+    /// Models by name or by role, `runtime`, and `gpu`, which is in no other selection.
     Named(&'a [String]),
 }
 
@@ -21,13 +23,16 @@ pub enum Selection<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Target<'a> {
     Runtime(&'a RuntimeEntry),
+    RuntimePart(&'a RuntimeEntry, &'a RuntimePart),
     Model(&'a ModelEntry),
 }
 
 impl<'a> Target<'a> {
     pub(super) fn name(self) -> &'a str {
         match self {
-            Self::Runtime(_) => RUNTIME,
+            Self::Runtime(RuntimeEntry { build: RuntimeBuild::Cpu, .. }) => RUNTIME,
+            Self::Runtime(RuntimeEntry { build: RuntimeBuild::Gpu, .. }) => GPU_RUNTIME,
+            Self::RuntimePart(_, part) => &part.file.name,
             Self::Model(entry) => &entry.name,
         }
     }
@@ -35,6 +40,7 @@ impl<'a> Target<'a> {
     pub(super) fn file(self) -> &'a InstalledFile {
         match self {
             Self::Runtime(entry) => &entry.file,
+            Self::RuntimePart(_, part) => &part.file,
             Self::Model(entry) => &entry.file,
         }
     }
@@ -42,13 +48,16 @@ impl<'a> Target<'a> {
     pub(super) fn source(self) -> Option<&'a Source> {
         match self {
             Self::Runtime(entry) => entry.source.as_ref(),
+            Self::RuntimePart(_, part) => part.source.as_ref(),
             Self::Model(entry) => entry.source.as_ref(),
         }
     }
 
     pub(super) fn terms(self) -> FetchEvent<'a> {
         match self {
-            Self::Runtime(entry) => FetchEvent::Terms { name: RUNTIME, licence: &entry.licence, notice: None },
+            Self::Runtime(entry) | Self::RuntimePart(entry, _) => {
+                FetchEvent::Terms { name: self.name(), licence: &entry.licence, notice: None }
+            }
             Self::Model(ModelEntry { name, licence, notice, .. }) => {
                 FetchEvent::Terms { name, licence, notice: notice.as_deref() }
             }
@@ -67,6 +76,7 @@ pub(super) fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> R
             for name in names {
                 let named = match name.as_str() {
                     RUNTIME => vec![runtime()?],
+                    GPU_RUNTIME => gpu_runtime(registry)?,
                     // With the models that it works with: by itself it does nothing.
                     _ => registry.with_partners(named(registry, name)?).map(Target::Model).collect(),
                 };
@@ -81,11 +91,20 @@ pub(super) fn targets<'a>(registry: &'a Registry, selection: Selection<'_>) -> R
     }
 }
 
+fn gpu_runtime(registry: &Registry) -> Result<Vec<Target<'_>>, FetchError> {
+    let entry = registry.gpu_runtime().ok_or(FetchError::NoRuntime)?;
+    let parts = entry.parts.iter().map(|part| Target::RuntimePart(entry, part));
+    Ok(std::iter::once(Target::Runtime(entry)).chain(parts).collect())
+}
+
 fn named<'a>(registry: &'a Registry, name: &str) -> Result<&'a ModelEntry, FetchError> {
     let by_role = || name.parse().ok().and_then(|role| registry.for_role(role));
     registry.by_name(name).or_else(by_role).ok_or_else(|| {
         let names = registry.models().iter().map(|entry| entry.name.clone());
         let roles = registry.models().iter().filter_map(|entry| entry.role).map(|role| role.to_string());
-        FetchError::UnknownName { name: name.to_owned(), known: names.chain(roles).chain([RUNTIME.into()]).collect() }
+        FetchError::UnknownName {
+            name: name.to_owned(),
+            known: names.chain(roles).chain([RUNTIME.into(), GPU_RUNTIME.into()]).collect(),
+        }
     })
 }

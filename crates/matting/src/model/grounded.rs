@@ -17,6 +17,7 @@ use super::heat::HeatMapFinder;
 use super::session::{Feed, Network, Numbers, Run};
 use super::tracker::{PATIENCE, Track, Tracker};
 use super::{Matter, NetworkMatter, Stopper, load_network, shape_of};
+use crate::device::{Device, Hardware};
 use crate::error::{EngineError, Unsupported};
 use crate::frame::{Sight, Size};
 use crate::model_picture::Inset;
@@ -35,6 +36,7 @@ pub(super) struct GroundedMatter {
     /// Of the job.
     tracker: Option<Tracker>,
     cropper: Cropper,
+    device: Device,
 }
 
 enum RunningFinder {
@@ -48,11 +50,11 @@ impl GroundedMatter {
         entry: &ModelEntry,
         grounding: &Grounding,
         models_dir: &Path,
-        threads: usize,
+        hardware: &Hardware,
     ) -> Result<Self, EngineError> {
         let partner = registry.by_name(&grounding.matte);
         let still = match partner.map(|partner| (partner, &partner.work)) {
-            Some((partner, Work::Matte(spec))) => NetworkMatter::load(partner, spec, models_dir, threads)?,
+            Some((partner, Work::Matte(spec))) => NetworkMatter::load(partner, spec, models_dir, hardware)?,
             Some((_, Work::Ground(_))) | None => {
                 return Err(EngineError::MissingWeights { model: grounding.matte.clone() });
             }
@@ -70,17 +72,18 @@ impl GroundedMatter {
         Ok(Self {
             name: entry.name.clone(),
             input: entry.input.clone(),
-            network: load_network(entry, models_dir, threads)?,
+            network: load_network(entry, models_dir, hardware)?,
             finder,
             still,
             tracker: None,
             cropper: Cropper::default(),
+            device: hardware.compute.device,
         })
     }
 
     fn find(&mut self, sight: Sight<'_>, picture: Size) -> Result<Vec<Found>, EngineError> {
         let failed = |detail| EngineError::Model { model: self.name.clone(), detail };
-        let shape = shape_of(&self.input, picture);
+        let shape = shape_of(&self.input, 1, picture);
         let feed = Feed { name: &self.input.name, shape: &shape, values: Numbers::Floats(sight.picture) };
         let inset = Inset::of(sight.size, picture, self.input.size.fit());
         match &self.finder {
@@ -149,6 +152,17 @@ impl Matter for GroundedMatter {
         Ok(())
     }
 
+    fn warm_up(&mut self, source: Size) -> Result<(), EngineError> {
+        self.still.warm_up(source)?;
+        if !matches!(self.device, Device::TensorRt(_)) {
+            return Ok(());
+        }
+        let picture = self.picture_size(source);
+        let blank = vec![0.0; shape_of(&self.input, 1, picture).iter().product()];
+        let sight = Sight { colour: [&[], &[], &[]], size: source, picture: &blank };
+        self.find(sight, picture).map(drop)
+    }
+
     fn forget(&mut self) {
         self.still.forget();
         if let Some(tracker) = &mut self.tracker {
@@ -172,7 +186,7 @@ impl Matter for GroundedMatter {
         Ok(())
     }
 
-    fn warm_up(&self) -> u64 {
+    fn lead_in(&self) -> u64 {
         // Longer, and who is followed is the same: nobody is waited for after that.
         u64::from(PATIENCE) + 1
     }

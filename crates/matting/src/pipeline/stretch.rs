@@ -46,20 +46,20 @@ pub(crate) trait Borders: Sync {
 pub(crate) struct Stretch<'a> {
     /// Number of the first frame that counts.
     pub first: u64,
-    /// Frames before it that are worked on and thrown away, so that what is carried is warm.
-    pub warm_up: u64,
-    /// What was carried before the first frame, when that is known; there is no warm-up then.
+    /// Frames before it that are worked on and thrown away, so that what is carried is as if all had been seen.
+    pub lead_in: u64,
+    /// What was carried before the first frame, when that is known; there is no lead-in then.
     pub carried: Option<Handover>,
     pub borders: Option<&'a dyn Borders>,
 }
 
 impl Stretch<'_> {
     /// All of a video, in one piece.
-    pub(crate) const WHOLE: Self = Self { first: 0, warm_up: 0, carried: None, borders: None };
+    pub(crate) const WHOLE: Self = Self { first: 0, lead_in: 0, carried: None, borders: None };
 
     /// Number of the first frame that is decoded.
     pub(crate) const fn decoded_from(&self) -> u64 {
-        self.first.saturating_sub(self.warm_up)
+        self.first.saturating_sub(self.lead_in)
     }
 }
 

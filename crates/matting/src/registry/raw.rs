@@ -8,8 +8,8 @@ use super::findings::{Findings, is_npm_name, is_plain_name, is_version};
 use super::grounding::{self, RawGrounding};
 use super::{
     Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, MatteSpec, ModelEntry, OutputSpec,
-    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeEntry, Source, StateSpec, WheelTags,
-    Work,
+    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeBuild, RuntimeEntry, RuntimePart,
+    Source, StateSpec, WheelTags, Work,
 };
 use crate::tfjs::Conversion;
 
@@ -101,9 +101,20 @@ struct RawRuntime {
     arch: Option<String>,
     version: Option<String>,
     licence: Option<String>,
+    build: Option<String>,
     file: Option<String>,
     sha256: Option<String>,
     source: Option<RawSource>,
+    #[serde(default)]
+    part: Vec<RawPart>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPart {
+    file: Option<String>,
+    sha256: Option<String>,
+    member: Option<String>,
 }
 
 pub(super) fn parse(origin: &str, text: &str) -> Result<Registry, RegistryError> {
@@ -140,7 +151,7 @@ pub(super) fn clashes(models: &[ModelEntry], runtimes: &[RuntimeEntry]) -> Vec<P
         }
     }
     for (index, entry) in runtimes.iter().enumerate() {
-        if runtimes[..index].iter().any(|other| other.os == entry.os && other.arch == entry.arch) {
+        if runtimes[..index].iter().any(|other| other.is_for_the_same(entry)) {
             let entry = format!("runtime {}/{}", entry.os, entry.arch);
             Findings { entry, problems: &mut problems }.add("", "is there twice");
         }
@@ -225,14 +236,37 @@ fn runtime(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Opt
     if let Some(Some(Source { content: Content::TfjsGraph { .. }, .. })) = &source {
         found.add("source.graph", "is for models");
     }
+    let builds = [("cpu", RuntimeBuild::Cpu), ("gpu", RuntimeBuild::Gpu)];
+    let build = found.one_of("build", Some(raw.build.as_deref().unwrap_or("cpu")), &builds);
+    let source = optional(source);
+    let parts: Vec<_> = raw.part.into_iter().map(|raw| part(raw, source.as_ref(), &mut found)).collect();
     Some(RuntimeEntry {
+        build: build?,
         os: os?,
         arch: arch?,
         version: version?,
         licence: licence?,
         file: file?,
-        source: optional(source)?,
+        source: source?,
+        parts: parts.into_iter().collect::<Option<_>>()?,
     })
+}
+
+/// `whole` is what the runtime's own source came to: a part is another file of the same archive.
+fn part(raw: RawPart, whole: Option<&Option<Source>>, found: &mut Findings<'_>) -> Option<RuntimePart> {
+    let file = found.file(raw.file, raw.sha256);
+    let source = match (whole?, raw.member) {
+        (None, None) => None,
+        (Some(whole), member) => {
+            let content = Content::File { member: found.member("part.member", member)? };
+            Some(Source { content, ..whole.clone() })
+        }
+        (None, Some(_)) => {
+            found.add("part.member", "goes with a source");
+            return None;
+        }
+    };
+    Some(RuntimePart { file: file?, source })
 }
 
 /// A field that may be absent but not wrong: absent gives `Some(None)`, wrong gives `None`.

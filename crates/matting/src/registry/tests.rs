@@ -43,8 +43,26 @@ fn the_builtin_registry_is_valid_and_fills_the_default_roles() {
         assert!(registry.for_role(role).is_some_and(|entry| entry.in_default_set && entry.source.is_some()), "{role}");
     }
     for arch in ["x86_64", "aarch64"] {
-        assert!(registry.runtime_for("linux", arch).is_some_and(|entry| entry.source.is_some()), "{arch}");
+        assert!(
+            registry.runtime_for("linux", arch, RuntimeBuild::Cpu).is_some_and(|entry| entry.source.is_some()),
+            "{arch}"
+        );
     }
+}
+
+/// The GPU's provider is looked for beside the library, under names that the library knows.
+#[test]
+fn the_gpus_runtime_brings_its_providers_out_of_one_package() {
+    let registry = Registry::builtin().unwrap();
+    let entry = registry.runtime_for("linux", "x86_64", RuntimeBuild::Gpu).unwrap();
+    let cpu = registry.runtime_for("linux", "x86_64", RuntimeBuild::Cpu).unwrap();
+    assert_ne!(entry.file.name, cpu.file.name);
+    assert_eq!(entry.version, cpu.version);
+    let names: Vec<_> = entry.parts.iter().map(|part| part.file.name.as_str()).collect();
+    let expected = ["shared", "cuda", "tensorrt"].map(|name| format!("libonnxruntime_providers_{name}.so"));
+    assert_eq!(names, expected);
+    let package = &entry.source.as_ref().unwrap().package;
+    assert!(entry.parts.iter().all(|part| part.source.as_ref().is_some_and(|source| &source.package == package)));
 }
 
 /// Everyone may use the default set in a business, and is told what the licence asks for where it asks.
@@ -213,6 +231,8 @@ fn an_operators_runtime_takes_the_place_of_ours() {
     let registry = Registry::load(dir.path()).unwrap();
     assert_eq!(registry.runtime_path(dir.path()), Some(dir.path().join("libown.so")));
     assert_eq!(registry.runtime().unwrap().source, None);
+    // The GPU's is another one.
+    assert_eq!(registry.gpu_runtime(), Registry::builtin().unwrap().gpu_runtime());
 }
 
 #[test]

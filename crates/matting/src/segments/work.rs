@@ -249,8 +249,8 @@ impl Segmented<'_> {
         let parts = PartsOrder { dir: &self.dir, sink: &sink };
         tracing::info!(segment = index, of = self.cut.count(), is_resumed = carried.is_some(), "working on segments");
         self.engine.with_model(task.spec.model, |matter: &mut dyn Matter| {
-            let warm_up = if carried.is_some() { 0 } else { matter.warm_up() };
-            let stretch = Stretch { first: self.cut.first(index), warm_up, carried, borders: Some(borders) };
+            let lead_in = if carried.is_some() { 0 } else { matter.lead_in() };
+            let stretch = Stretch { first: self.cut.first(index), lead_in, carried, borders: Some(borders) };
             let there = self.there().iter().filter(|there| **there).count() as u64;
             let already = there * self.cut.first(1);
             let watch = Ahead { watch, first: stretch.first, already };

@@ -7,6 +7,7 @@
 
 mod animations;
 mod backgrounds;
+mod devices;
 mod formats;
 mod grounded;
 mod hostile;

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny};
+use rotoless_matting::{
+    Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny,
+};
 
 pub(crate) fn tools() -> Tools {
     Tools::find(std::env::var_os("PATH").as_deref()).expect("the tests need ffmpeg and ffprobe in the path")
@@ -37,7 +39,7 @@ pub(crate) fn engine() -> &'static Engine {
 
 pub(crate) fn open(models_dir: PathBuf) -> Engine {
     let shown = models_dir.display().to_string();
-    Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0 })
+    Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0, compute: Compute::default() })
         .unwrap_or_else(|error| panic!("{error}; models are looked for in {shown} (ROTOLESS_MODELS)"))
 }
 
@@ -211,18 +213,22 @@ pub(crate) fn free_engine(bench: &Bench) -> Engine {
 }
 
 pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
+    free_engine_on(bench, tools, Compute::default())
+}
+
+pub(crate) fn free_engine_on(bench: &Bench, tools: Tools, compute: Compute) -> Engine {
     let model = tiny::luma_threshold_model(0.7, 10.0);
     let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
-    engine_of(bench, tools, "free.onnx", &model, &entry)
+    engine_of(bench, tools, compute, ("free.onnx", &model, &entry))
 }
 
 /// An engine whose `human` says of every frame what it says of it and all frames before it.
 pub(crate) fn lingering_engine(bench: &Bench) -> Engine {
     let entry = tiny::lingering_entry("lingering", Some(Model::Human), "lingering.onnx");
-    engine_of(bench, tools(), "lingering.onnx", &tiny::lingering_model(), &entry)
+    engine_of(bench, tools(), Compute::default(), ("lingering.onnx", &tiny::lingering_model(), &entry))
 }
 
-fn engine_of(bench: &Bench, tools: Tools, file: &str, model: &[u8], entry: &str) -> Engine {
+fn engine_of(bench: &Bench, tools: Tools, compute: Compute, (file, model, entry): (&str, &[u8], &str)) -> Engine {
     let directory = bench.path("models");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(directory.join(file), model).unwrap();
@@ -232,7 +238,7 @@ fn engine_of(bench: &Bench, tools: Tools, file: &str, model: &[u8], entry: &str)
     if !link.exists() {
         std::os::unix::fs::symlink(&library, link).unwrap();
     }
-    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0 })
+    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, compute })
         .unwrap_or_else(|error| panic!("{error}; it is looked for at {} (ROTOLESS_MODELS)", library.display()))
 }
 
