@@ -62,7 +62,7 @@ pub(crate) struct Progress {
     frames_before: u64,
     /// When the stage began.
     pub(crate) stage_began: Instant,
-    /// When the stage or the number of frames last changed.
+    /// When the stage or the number of frames last changed, or the engine gave another sign of life.
     pub(crate) moved: Instant,
 }
 
@@ -180,6 +180,10 @@ impl Watch for Live {
             stage_began: if entered { now } else { progress.stage_began },
             moved: if moved { now } else { progress.moved },
         };
+    }
+
+    fn alive(&self) {
+        lock(&self.progress).moved = Instant::now();
     }
 
     fn cancelled(&self) -> bool {

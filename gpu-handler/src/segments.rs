@@ -23,6 +23,10 @@ use crate::transfer::{Transfer, TransferError, Verified};
 /// A call that does not go through is given up after this long: the work goes on without.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// A segment is moved within this time, or not at all: a frame must be finished every two minutes, and the work waits for
+/// a segment that is fetched.
+const MOVE: Duration = Duration::from_secs(100);
+
 /// The segments of an attempt's run.
 pub(crate) struct RemoteSegments {
     runtime: Handle,
@@ -49,6 +53,8 @@ enum Trouble {
     Call(#[from] CallError),
     #[error(transparent)]
     Transfer(#[from] TransferError),
+    #[error("the segment was not moved in {} s", MOVE.as_secs())]
+    Slow,
     #[error("the segment is not there")]
     Missing,
     #[error("the segment has {0} bytes, more than one PUT carries")]
@@ -76,6 +82,11 @@ impl RemoteSegments {
             path: attempt_path(job_id, *number, "segments"),
             secret: report_secret.clone(),
         }
+    }
+
+    /// On the engine's thread.
+    fn within<T>(&self, work: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
+        self.runtime.block_on(async { tokio::time::timeout(MOVE, work).await.unwrap_or(Err(Trouble::Slow)) })
     }
 
     async fn ask(&self, plan: &str, read: Option<u32>, write: Option<u32>) -> Result<SegmentsReply, Trouble> {
@@ -120,11 +131,13 @@ impl SegmentStore for RemoteSegments {
     }
 
     fn fetch(&self, plan: &str, index: u32, file: &Path) -> Result<(), SegmentStoreError> {
-        self.runtime.block_on(self.download(plan, index, file)).map_err(failed("cannot fetch a segment"))
+        let moved = self.within(self.download(plan, index, file));
+        moved.map_err(failed("cannot fetch a segment"))
     }
 
     fn store(&self, plan: &str, index: u32, file: &Path) -> Result<Stored, SegmentStoreError> {
-        self.runtime.block_on(self.upload(plan, index, file)).map_err(failed("cannot store a segment"))
+        let moved = self.within(self.upload(plan, index, file));
+        moved.map_err(failed("cannot store a segment"))
     }
 }
 

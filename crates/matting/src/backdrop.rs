@@ -16,6 +16,7 @@ use rotoless_contract::worker::MediaLimits;
 
 pub(crate) use self::moving::Moving;
 use crate::child::Leash;
+use crate::engine::Watch;
 use crate::error::{EngineError, Unsupported};
 use crate::frame::Size;
 use crate::timeline::Rate;
@@ -68,9 +69,9 @@ impl Backdrop {
     }
 
     /// Leaves out frames that somebody else makes.
-    pub(crate) fn skip(&mut self, frames: u64) -> Result<(), EngineError> {
+    pub(crate) fn skip(&mut self, frames: u64, watch: &dyn Watch) -> Result<(), EngineError> {
         match self {
-            Self::Moving(moving) => moving.skip(frames),
+            Self::Moving(moving) => moving.skip(frames, watch),
             Self::Nothing | Self::Colour(_) | Self::Still(_) | Self::Blur => Ok(()),
         }
     }

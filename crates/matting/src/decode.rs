@@ -24,6 +24,9 @@ const MEMORY_BYTES: u64 = 8 << 30;
 /// Frames that timestamps and decoder may disagree by: a last frame without a duration, a lost leading frame.
 const FRAME_TOLERANCE: u64 = 1;
 
+/// One in so many of the frames that are passed over comes all the same.
+const SIGN_OF_LIFE: u64 = 250;
+
 /// A running decoder.
 #[derive(Debug)]
 pub(crate) struct Decoder {
@@ -31,6 +34,7 @@ pub(crate) struct Decoder {
     stdout: ChildStdout,
     expected: u64,
     read: u64,
+    signs: u64,
 }
 
 /// What a decoder is to do.
@@ -54,8 +58,14 @@ impl DecodeOrder<'_> {
         Size { width: self.source.width as usize, height: self.source.height as usize }
     }
 
+    /// Frames before the first one that is wanted, which come as signs of life.
+    const fn signs(&self) -> u64 {
+        self.from.div_ceil(SIGN_OF_LIFE)
+    }
+
+    /// Frames that come.
     const fn wanted(&self) -> u64 {
-        self.frames.saturating_sub(self.from)
+        self.frames.saturating_sub(self.from) + self.signs()
     }
 
     fn command(&self, tools: &Tools) -> FfmpegCommand {
@@ -79,7 +89,8 @@ impl DecodeOrder<'_> {
         // Before the filters: what is not wanted is neither scaled nor converted.
         let late = match self.from {
             0 => String::new(),
-            from => format!("select=gte(n\\,{from}),setpts=PTS-STARTPTS,"),
+            // Some of the others come as well: whoever waits for half an hour of video to be passed over hears of it.
+            from => format!("select=gte(n\\,{from})+not(mod(n\\,{SIGN_OF_LIFE})),setpts=N/({rate})/TB,"),
         };
         command.filter(format!(
             "{early_filters}setpts={shown_at},fps=fps={rate}:start_time=0:round=near{at_end},{late}{filters}"
@@ -97,7 +108,12 @@ impl Decoder {
         let mut child = Child::spawn("the decoder", order.command(tools), confinement)?;
         child.stdin = None;
         let Some(stdout) = child.stdout.take() else { return Err(child.wait()?.into_tool_error()) };
-        Ok(Self { child, stdout, expected: order.wanted(), read: 0 })
+        Ok(Self { child, stdout, expected: order.wanted(), read: 0, signs: order.signs() })
+    }
+
+    /// Whether the frame that comes next is only a sign of life.
+    pub(crate) const fn passes_over(&self) -> bool {
+        self.read < self.signs
     }
 
     /// Fills the planes with the next frame; `false` after the last one, when the whole stream proved good.

@@ -78,6 +78,9 @@ pub trait Watch: Sync {
     /// Told when frames were finished; both counts start at 0 with each stage. From the calling thread, often.
     fn progress(&self, stage: Stage, frames_done: u64, frames_total: u64);
 
+    /// Told of signs of life that are no frames: what an earlier attempt did is passed over, a segment was fetched.
+    fn alive(&self) {}
+
     /// Asked many times a second; `true` stops the job, which then ends with [`EngineError::Cancelled`].
     fn cancelled(&self) -> bool;
 }

@@ -113,7 +113,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
         }
     }
     let background = backdrop.leash();
-    backdrop.skip(stretch.first)?;
+    backdrop.skip(stretch.first, watch)?;
     let canvas = Canvas {
         frame: size,
         matte: matter.matte_size(size),
@@ -124,7 +124,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
 
     let queues = Queues::new(size, frames_in_flight(matter.group()))?;
     let stored = Queue::new(usize::MAX);
-    let written = AtomicU64::new(stretch.first);
+    let (written, alive) = (AtomicU64::new(stretch.first), AtomicU64::new(0));
     let mut means = Vec::new();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
     let halt = Halt::default();
@@ -148,12 +148,12 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     halt.on_stop(move || stopper.stop());
 
     let mut stages = vec![
-        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &stretch, &queues)) },
+        StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &stretch, &alive, &queues)) },
         StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
         StageWork {
             name: "encode",
             work: Box::new(|| {
-                means = encode_stage(outlet, finisher, stretch.first, &queues, &written)?;
+                means = encode_stage(outlet, finisher, stretch.first, &queues, [&written, &alive])?;
                 stored.close();
                 Ok(())
             }),
@@ -165,7 +165,14 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     if let Some(store) = store {
         stages.push(StageWork { name: "store", work: Box::new(|| store_stage(store, &stored)) });
     }
-    let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames, patience: NO_FRAME_LIMIT };
+    let told = Told {
+        watch,
+        stage: Stage::Matte,
+        done: &written,
+        alive: &alive,
+        total: decode.frames,
+        patience: NO_FRAME_LIMIT,
+    };
     supervise(&halt, &told, stages)?;
     drop(halt);
     Ok(means)
@@ -182,9 +189,16 @@ fn decode_stage(
     mut eye: Option<Eye>,
     budget: Option<Budget>,
     stretch: &Stretch<'_>,
+    alive: &AtomicU64,
     queues: &Queues,
 ) -> Result<(), StageEnd> {
     let mut left = None;
+    while decoder.passes_over() {
+        let Some(mut frame) = queues.free.pop()? else { break };
+        decoder.read(frame.yuv_mut())?;
+        alive.fetch_add(1, Ordering::Relaxed);
+        queues.free.push(frame)?;
+    }
     for number in stretch.decoded_from().. {
         let Some(mut frame) = queues.free.pop()? else { break };
         if left == Some(0) || !decoder.read(frame.yuv_mut())? {
@@ -253,7 +267,7 @@ fn encode_stage(
     mut finisher: Finisher,
     first: u64,
     queues: &Queues,
-    written: &AtomicU64,
+    [written, alive]: [&AtomicU64; 2],
 ) -> Result<Vec<f32>, StageEnd> {
     let mut means = Vec::new();
     let mut has_ended = false;
@@ -271,6 +285,8 @@ fn encode_stage(
             means.push(mean);
             outlet.write(done.frame, mean)?;
             written.fetch_add(1, Ordering::Relaxed);
+        } else {
+            alive.fetch_add(1, Ordering::Relaxed);
         }
         queues.free.push(frame)?;
     }

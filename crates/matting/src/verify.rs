@@ -301,7 +301,14 @@ fn decode(tools: &Tools, input: Input<'_>, promise: &Promise<'_>, watch: &dyn Wa
     let halt = Halt::default();
     halt.kills(&child);
     let frames = AtomicU64::new(0);
-    let told = Told { watch, stage: Stage::Verify, done: &frames, total: promise.frames(), patience: NO_FRAME_LIMIT };
+    let told = Told {
+        watch,
+        stage: Stage::Verify,
+        alive: &AtomicU64::new(0),
+        done: &frames,
+        total: promise.frames(),
+        patience: NO_FRAME_LIMIT,
+    };
     let work = || {
         compare(stdout, promise, &frames)?;
         let ended = child.wait()?;

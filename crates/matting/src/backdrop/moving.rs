@@ -12,6 +12,7 @@ use rotoless_contract::worker::MediaLimits;
 use super::{BackdropOrder, fit_filters};
 use crate::child::Leash;
 use crate::decode::{DecodeOrder, Decoder};
+use crate::engine::Watch;
 use crate::error::EngineError;
 use crate::frame::Size;
 use crate::probe::{Source, probe};
@@ -82,9 +83,16 @@ impl Moving {
     }
 
     /// Leaves out the next frames.
-    pub(crate) fn skip(&mut self, frames: u64) -> Result<(), EngineError> {
+    pub(crate) fn skip(&mut self, frames: u64, watch: &dyn Watch) -> Result<(), EngineError> {
         let mut planes = vec![0; self.canvas.yuv_bytes()];
-        (0..frames).try_for_each(|_| self.next(&mut planes))
+        for _ in 0..frames {
+            if watch.cancelled() {
+                return Err(EngineError::Cancelled);
+            }
+            self.next(&mut planes)?;
+            watch.alive();
+        }
+        Ok(())
     }
 
     /// Fills the planes with the next frame. On one thread only, which must outlive this.

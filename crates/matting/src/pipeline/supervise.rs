@@ -101,8 +101,10 @@ pub(crate) struct Told<'a> {
     pub stage: Stage,
     /// Frames finished so far.
     pub done: &'a AtomicU64,
+    /// Frames that are worked on and do not count.
+    pub alive: &'a AtomicU64,
     pub total: u64,
-    /// How long no frame may be finished before something counts as hanging.
+    /// How long neither may change before something counts as hanging.
     pub patience: Duration,
 }
 
@@ -135,7 +137,7 @@ pub(crate) fn supervise(halt: &Halt<'_>, told: &Told<'_>, stages: Vec<StageWork<
 
 /// Reports progress, asks for cancellation, until the last stage has ended.
 fn watch_over(halt: &Halt<'_>, told: &Told<'_>) {
-    let mut last_done = 0;
+    let (mut last_done, mut last_alive) = (0, 0);
     let mut last_change = Instant::now();
     let mut state = halt.lock();
     while state.running > 0 {
@@ -146,6 +148,11 @@ fn watch_over(halt: &Halt<'_>, told: &Told<'_>) {
         if done != last_done {
             (last_done, last_change) = (done, Instant::now());
             told.watch.progress(told.stage, done, told.total);
+        }
+        let alive = told.alive.load(Ordering::Relaxed);
+        if alive != last_alive {
+            (last_alive, last_change) = (alive, Instant::now());
+            told.watch.alive();
         }
         if told.watch.cancelled() {
             halt.stop(EngineError::Cancelled);
@@ -180,10 +187,10 @@ mod tests {
         command.args(["-c", "sleep 600"]);
         let limits = Confinement { memory_bytes: 1 << 30, cpu_seconds: 10, file_bytes: 0 };
         let mut child = Child::spawn("a shell", command, limits).unwrap();
-        let (halt, done) = (Halt::default(), AtomicU64::new(0));
+        let (halt, done, alive) = (Halt::default(), AtomicU64::new(0), AtomicU64::new(0));
         halt.kills(&child);
         let patience = Duration::from_millis(100);
-        let told = Told { watch: &Patient, stage: Stage::Matte, done: &done, total: 1, patience };
+        let told = Told { watch: &Patient, stage: Stage::Matte, done: &done, alive: &alive, total: 1, patience };
         let work = Box::new(|| Err(child.wait()?.into_tool_error().into()));
         let found = supervise(&halt, &told, vec![StageWork { name: "hang", work }]);
         assert!(matches!(found, Err(EngineError::Stalled { after }) if after == patience), "{found:?}");

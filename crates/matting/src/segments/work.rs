@@ -184,6 +184,7 @@ impl Segmented<'_> {
             if watch.cancelled() {
                 return Err(EngineError::Cancelled);
             }
+            watch.alive();
             if !self.lock().contains_key(&index) && self.fetch(index).is_none() {
                 self.stretch_of_one(index, watch)?;
                 is_missing = true;
@@ -344,6 +345,10 @@ impl Watch for Ahead<'_> {
     fn progress(&self, stage: Stage, frames_done: u64, frames_total: u64) {
         let done = self.already + frames_done.saturating_sub(self.first);
         self.watch.progress(stage, done.min(frames_total), frames_total);
+    }
+
+    fn alive(&self) {
+        self.watch.alive();
     }
 
     fn cancelled(&self) -> bool {
