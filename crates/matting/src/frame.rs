@@ -39,6 +39,10 @@ pub(crate) struct Frame {
     pub matte: Vec<f32>,
     /// Whether the picture before it was of another scene, or there was none.
     pub starts_scene: bool,
+    /// Whether the model looks at it; otherwise its matte is carried from frames that it looked at.
+    pub for_model: bool,
+    /// Its luma, small, where mattes are carried.
+    pub small: Vec<u8>,
 }
 
 /// The planes of a frame.
@@ -78,6 +82,8 @@ impl Frame {
             picture: Vec::new(),
             matte: Vec::new(),
             starts_scene: false,
+            for_model: true,
+            small: Vec::new(),
         }
     }
 
@@ -116,6 +122,11 @@ impl Frame {
     /// The colour planes and the picture that is made of them.
     pub(crate) fn colour_and_picture(&mut self) -> (Colour<'_>, &mut Vec<f32>) {
         (colour(&self.bytes, self.size), &mut self.picture)
+    }
+
+    /// The colour planes and the small luma that is made of them.
+    pub(crate) fn colour_and_small(&mut self) -> (Colour<'_>, &mut Vec<u8>) {
+        (colour(&self.bytes, self.size), &mut self.small)
     }
 
     /// What a model may look at, and the matte that it makes.

@@ -42,6 +42,11 @@ pub(crate) trait Matter: Send {
         self.picture_size(source)
     }
 
+    /// It is run on every so-manyth frame; the mattes between are carried ([`crate::carried`]).
+    fn every(&self) -> u32 {
+        1
+    }
+
     /// A new job: nothing of the last one is left. The prompt is for the family grounded.
     fn begin(&mut self, prompt: Option<&str>) -> Result<(), EngineError>;
 
@@ -215,6 +220,10 @@ impl Matter for NetworkMatter {
                 scaled_to(source, side, multiple_of as usize)
             }
         }
+    }
+
+    fn every(&self) -> u32 {
+        self.spec.every
     }
 
     fn begin(&mut self, _prompt: Option<&str>) -> Result<(), EngineError> {

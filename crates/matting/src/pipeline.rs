@@ -17,6 +17,7 @@ use rotoless_contract::worker::Stage;
 use self::queue::Queue;
 use self::supervise::{Halt, NO_FRAME_LIMIT, StageEnd, StageWork, Told, supervise};
 use crate::backdrop::Backdrop;
+use crate::carried::{Carrier, Pace};
 use crate::decode::{DecodeOrder, Decoder};
 use crate::encode::{EncodeOrder, Encoder};
 use crate::engine::Watch;
@@ -60,26 +61,28 @@ pub(crate) struct Budget {
 struct Queues {
     free: Queue<Frame>,
     decoded: Queue<Frame>,
+    /// Between the model and what carries its mattes.
+    seen: Queue<Frame>,
     matted: Queue<Frame>,
 }
 
 impl Queues {
-    fn new(size: Size) -> Result<Self, EngineError> {
-        let queues = Self {
-            free: Queue::new(FRAMES_IN_FLIGHT),
-            decoded: Queue::new(FRAMES_IN_FLIGHT),
-            matted: Queue::new(FRAMES_IN_FLIGHT),
-        };
-        for _ in 0..FRAMES_IN_FLIGHT {
+    /// `held` frames wait within the stages.
+    fn new(size: Size, held: usize) -> Self {
+        let frames = FRAMES_IN_FLIGHT + held;
+        let queue = || Queue::new(frames);
+        let queues = Self { free: queue(), decoded: queue(), seen: queue(), matted: queue() };
+        for _ in 0..frames {
             // As large as the pool: there is always room.
             let _ = queues.free.push(Frame::new(size));
         }
-        Ok(queues)
+        queues
     }
 
     fn abort(&self) {
         self.free.abort();
         self.decoded.abort();
+        self.seen.abort();
         self.matted.abort();
     }
 }
@@ -90,9 +93,14 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let size = decode.size();
     matter.begin(prompt)?;
     let picture = matter.picture_size(size);
-    let eye = matter
-        .input()
-        .map(|input| Eye { maker: PictureMaker::new(size, picture, input), cuts: CutDetector::new(size) });
+    let every = matter.every();
+    let eye = matter.input().map(|input| Eye {
+        maker: PictureMaker::new(size, picture, input),
+        cuts: CutDetector::new(size),
+        pace: Pace::new(size, every),
+        held: None,
+    });
+    let carrier = (every > 1).then(|| Carrier::new(size, matter.matte_size(size)));
     let background_stopper = backdrop.stopper();
     let canvas = Canvas {
         frame: size,
@@ -102,7 +110,8 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     };
     let finisher = Finisher::new(canvas, backdrop);
 
-    let queues = Queues::new(size)?;
+    // One before the model, until it is known whether its scene goes on, and all between two that the model sees.
+    let queues = Queues::new(size, if carrier.is_some() { every as usize + 1 } else { 0 });
     let written = AtomicU64::new(0);
     let mut means = Vec::new();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
@@ -123,9 +132,10 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
         halt.on_stop(move || stopper.stop());
     }
 
+    let after_model = if carrier.is_some() { &queues.seen } else { &queues.matted };
     let mut stages = vec![
         StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &queues)) },
-        StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
+        StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues.decoded, after_model)) },
         StageWork {
             name: "encode",
             work: Box::new(|| {
@@ -135,6 +145,9 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
             }),
         },
     ];
+    if let Some(carrier) = carrier {
+        stages.push(StageWork { name: "carry", work: Box::new(|| carry_stage(carrier, &queues)) });
+    }
     if let Some(packer) = packer {
         stages.push(StageWork { name: "pack", work: Box::new(|| packer.run()) });
     }
@@ -148,6 +161,35 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
 struct Eye {
     maker: PictureMaker,
     cuts: CutDetector,
+    pace: Pace,
+    /// The last frame, until it is known whether it is the last of its scene: the model sees that.
+    held: Option<Frame>,
+}
+
+impl Eye {
+    /// Looks at the next frame; gives the one that is ready for the model.
+    fn look(&mut self, mut frame: Frame) -> Result<Option<Frame>, EngineError> {
+        let (colour, small) = frame.colour_and_small();
+        let starts_scene = self.cuts.starts_scene(colour)?;
+        let is_due = self.pace.is_due(starts_scene, colour, small)?;
+        (frame.starts_scene, frame.for_model) = (starts_scene, is_due);
+        if self.pace.is_every_frame() {
+            return self.made_ready(frame).map(Some);
+        }
+        let before = self.held.replace(frame);
+        before.map(|before| self.ready(before, starts_scene)).transpose()
+    }
+
+    fn ready(&mut self, mut frame: Frame, ends_scene: bool) -> Result<Frame, EngineError> {
+        frame.for_model |= ends_scene;
+        if frame.for_model { self.made_ready(frame) } else { Ok(frame) }
+    }
+
+    fn made_ready(&mut self, mut frame: Frame) -> Result<Frame, EngineError> {
+        let (colour, picture) = frame.colour_and_picture();
+        self.maker.make(colour, picture)?;
+        Ok(frame)
+    }
 }
 
 fn decode_stage(
@@ -165,27 +207,46 @@ fn decode_stage(
         if let Some(budget) = budget.filter(|budget| decoded > budget.frames) {
             return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
         }
-        if let Some(eye) = &mut eye {
-            let (colour, picture) = frame.colour_and_picture();
-            eye.maker.make(colour, picture)?;
-            frame.starts_scene = eye.cuts.starts_scene(colour)?;
+        let ready = match &mut eye {
+            Some(eye) => eye.look(frame)?,
+            None => Some(frame),
+        };
+        if let Some(frame) = ready {
+            queues.decoded.push(frame)?;
         }
-        queues.decoded.push(frame)?;
+    }
+    if let Some((mut eye, last)) = eye.and_then(|mut eye| eye.held.take().map(|last| (eye, last))) {
+        queues.decoded.push(eye.ready(last, true)?)?;
     }
     queues.decoded.close();
     Ok(())
 }
 
-fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Result<(), StageEnd> {
-    while let Some(mut frame) = queues.decoded.pop()? {
+fn model_stage(
+    matter: &mut dyn Matter,
+    picture: Size,
+    decoded: &Queue<Frame>,
+    next: &Queue<Frame>,
+) -> Result<(), StageEnd> {
+    while let Some(mut frame) = decoded.pop()? {
         if frame.starts_scene {
             matter.forget();
         }
-        let (sight, matte) = frame.sight_and_matte();
-        matter.matte(sight, picture, matte)?;
-        queues.matted.push(frame)?;
+        if frame.for_model {
+            let (sight, matte) = frame.sight_and_matte();
+            matter.matte(sight, picture, matte)?;
+        }
+        next.push(frame)?;
     }
     matter.end()?;
+    next.close();
+    Ok(())
+}
+
+fn carry_stage(mut carrier: Carrier, queues: &Queues) -> Result<(), StageEnd> {
+    while let Some(frame) = queues.seen.pop()? {
+        carrier.take(frame, |frame| queues.matted.push(frame))?;
+    }
     queues.matted.close();
     Ok(())
 }
