@@ -292,6 +292,18 @@ pub(crate) struct BenchArgs {
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
+    /// Measure all of the pipeline: its floor at 720p, its own cost at 1080p, a plain Python loop, `light`, memory
+    #[arg(long, conflicts_with = "api")]
+    pub(crate) all: bool,
+    /// Further clips for `light` with --all: NAME.mp4 and, for what is true, NAME.alpha.mkv
+    #[arg(long, value_name = "DIR", requires = "all")]
+    pub(crate) clips: Option<PathBuf>,
+    /// A Python that has bench/requirements.txt, with --all; without it there is no peer
+    #[arg(long, value_name = "PYTHON", requires = "all")]
+    pub(crate) peer: Option<PathBuf>,
+    /// Ends when the first frame is out (what --all starts to measure that)
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub(crate) first_frame: bool,
     /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
     #[arg(long)]
     pub(crate) api: bool,

@@ -124,6 +124,23 @@ impl Carrier {
         }
     }
 
+    /// What is carried when the next frame is taken. Frames that wait are not in it: whoever starts from this state takes
+    /// those again that come after the border, and needs those before it for nothing.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for segments"))]
+    pub(crate) const fn state(&self) -> &CarriedState {
+        &self.state
+    }
+
+    /// Goes on from a kept state.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for segments"))]
+    pub(crate) fn restore(&mut self, state: CarriedState) {
+        if let Some(key) = &state.key {
+            self.pyramids[0].fill(&key.luma);
+        }
+        self.state = state;
+        self.waiting.clear();
+    }
+
     /// Takes the next frame; `give` gets those whose mattes are ready, in order.
     pub(crate) fn take<E>(&mut self, frame: Frame, mut give: impl FnMut(Frame) -> Result<(), E>) -> Result<(), E> {
         self.state.since += 1;
@@ -228,4 +245,120 @@ fn sample(plane: &[f32], size: Size, x: f32, y: f32) -> f32 {
     let upper = at(left, top) + (at(right, top) - at(left, top)) * part_x;
     let lower = at(left, bottom) + (at(right, bottom) - at(left, bottom)) * part_x;
     upper + (lower - upper) * part_y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Size = Size { width: 128, height: 72 };
+
+    /// A bright disc on a busy ground, and its matte.
+    fn frame(number: usize, for_model: bool) -> Frame {
+        let (middle, radius) = ((24.0 + 4.0 * number as f32, 36.0_f32), 16.0_f32);
+        let mut frame = Frame::new(SIZE);
+        let mut matte = Vec::new();
+        for (place, luma) in frame.yuv_mut().iter_mut().take(SIZE.pixels()).enumerate() {
+            let (x, y) = ((place % SIZE.width) as f32, (place / SIZE.width) as f32);
+            let (dx, dy) = (x - middle.0, y - middle.1);
+            let inside = (radius - dx.hypot(dy) + 0.5).clamp(0.0, 1.0);
+            let ground = 60.0 + 30.0 * (x * 0.4).sin() * (y * 0.3).cos();
+            let disc = 190.0 + 30.0 * (dx * 0.5).sin() * (dy * 0.6).cos();
+            *luma = (ground + (disc - ground) * inside) as u8;
+            matte.push(inside);
+        }
+        (frame.for_model, frame.matte) = (for_model, matte);
+        let small = frame.yuv()[..SIZE.pixels()].to_vec();
+        frame.small = small;
+        frame
+    }
+
+    /// Frames as they come out of a carrier that has only the mattes of every fourth.
+    fn carried(carrier: &mut Carrier, numbers: std::ops::RangeInclusive<usize>) -> Vec<Frame> {
+        let mut out = Vec::new();
+        let last = *numbers.end();
+        for number in numbers {
+            let mut frame = frame(number, number % 4 == 0 || number == last);
+            if !frame.for_model {
+                frame.matte.clear();
+            }
+            let taken: Result<(), ()> = carrier.take(frame, |frame| {
+                out.push(frame);
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        out
+    }
+
+    fn difference(one: &[f32], other: &[f32]) -> f32 {
+        assert_eq!(one.len(), other.len());
+        one.iter().zip(other).map(|(one, other)| (one - other).abs()).sum::<f32>() / one.len() as f32
+    }
+
+    #[test]
+    fn a_carried_matte_moves_with_its_subject() {
+        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=12);
+        assert_eq!(out.len(), 13);
+        for (number, found) in out.iter().enumerate() {
+            let truth = frame(number, true).matte;
+            let held = frame(number / 4 * 4, true).matte;
+            let error = difference(&found.matte, &truth);
+            assert!(number % 4 == 0 || error < difference(&held, &truth) / 3.0, "frame {number}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_matte_of_the_model_is_not_touched() {
+        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=9);
+        for number in [0, 4, 8, 9] {
+            assert!(out[number].matte == frame(number, true).matte);
+        }
+    }
+
+    /// What a segment that is worked on again relies on.
+    #[test]
+    fn a_carrier_that_starts_from_a_kept_state_gives_the_same_bits() {
+        let undisturbed = carried(&mut Carrier::new(SIZE, SIZE), 0..=12);
+        for border in [1, 4, 6, 7, 8, 11] {
+            let mut first = Carrier::new(SIZE, SIZE);
+            let key = (border - 1) / 4 * 4;
+            carried(&mut first, 0..=key);
+            // Those between have been taken, and wait.
+            for number in key + 1..border {
+                let taken: Result<(), ()> =
+                    first.take(frame(number, false), |_| unreachable!("its matte is not ready"));
+                taken.unwrap();
+            }
+            let kept = serde_json::to_string(first.state()).unwrap();
+            let mut second = Carrier::new(SIZE, SIZE);
+            second.restore(serde_json::from_str(&kept).unwrap());
+            let resumed = carried(&mut second, border..=12);
+            for (resumed, undisturbed) in resumed.iter().zip(&undisturbed[border..]) {
+                assert!(resumed.matte == undisturbed.matte);
+            }
+        }
+    }
+
+    #[test]
+    fn the_model_sees_the_first_frame_of_a_scene_and_every_so_manyth_of_the_video() {
+        let mut pace = Pace::new(SIZE, 5);
+        let luma = vec![0; SIZE.pixels()];
+        let mut small = Vec::new();
+        let due: Vec<usize> = (0..14)
+            .filter(|number| pace.is_due(*number == 0 || *number == 8, [&luma, &[], &[]], &mut small).unwrap())
+            .collect();
+        assert_eq!(due, [0, 5, 8, 10]);
+        assert_eq!(small.len(), SIZE.pixels());
+    }
+
+    #[test]
+    fn what_is_matched_is_small_whatever_the_frame() {
+        for (frame, small) in
+            [((1920, 1080), (320, 180)), ((1080, 1920), (180, 320)), ((64, 36), (64, 36)), ((4096, 2), (320, 1))]
+        {
+            let size = |(width, height)| Size { width, height };
+            assert_eq!(small_size(size(frame)), size(small));
+        }
+    }
 }

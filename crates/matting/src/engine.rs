@@ -22,7 +22,7 @@ use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
 use crate::pipeline::{self, Budget, Pipeline};
 use crate::probe::{self, Probe, Source};
-use crate::registry::Registry;
+use crate::registry::{ModelEntry, Registry};
 use crate::sound::Sound;
 use crate::tools::Tools;
 use crate::verify::{Promise, verify};
@@ -205,6 +205,12 @@ impl Engine {
         model::load(&self.registry, entry, &self.config.models_dir, self.threads())
     }
 
+    /// The entry that fills a role.
+    pub(crate) fn entry(&self, model: Model) -> Result<(&ModelEntry, PathBuf), EngineError> {
+        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
+        Ok((entry, entry.file.path(&self.config.models_dir)))
+    }
+
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some((model, matter));
     }
@@ -336,7 +342,7 @@ impl Plan {
         warnings
     }
 
-    fn matte(
+    pub(crate) fn matte(
         &self,
         tools: &Tools,
         task: &Task<'_>,
@@ -355,7 +361,7 @@ impl Plan {
         pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget }, watch)
     }
 
-    fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {
+    pub(crate) fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {
         // As much of the sound as is encoded.
         let sound_ms = self.source.audio_ms.map(|ms| ms.min(task.limits.max_duration_ms));
         Promise {

@@ -76,6 +76,11 @@ impl Stopper {
         Self { networks, children: Vec::new() }
     }
 
+    /// For what cannot be stopped, or need not be.
+    pub(crate) fn of_nothing() -> Self {
+        Self { networks: Vec::new(), children: Vec::new() }
+    }
+
     pub(crate) fn of_child(child: Killer) -> Self {
         Self { networks: Vec::new(), children: vec![child] }
     }
