@@ -57,8 +57,10 @@ fuzz: ## the parsers of media under libFuzzer, for long (TARGET=container FUZZ_S
 		target/fuzz/corpus/$(or $(TARGET),container) fuzz/seeds/$(or $(TARGET),container) \
 		-max_total_time=$(or $(FUZZ_SECONDS),600) -rss_limit_mb=512 -timeout=5 -artifact_prefix=target/fuzz/
 
-bench: setup ## the pipeline beside its floor, the API beside its calls of AWS and under load; PROFILE=release
-	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
+bench: setup ## the pipeline beside its floor and a Python loop, the API beside its calls of AWS; PROFILE=release CLIPS=dir
+	@scripts/setup-python bench
+	@$(ROTOLESS) bench --all --clip samples/portrait.mp4 --peer .cache/python-bench/bin/python \
+		$(if $(CLIPS),--clips $(CLIPS)) --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
 
 openapi: ## docs/openapi.json made anew from the code

@@ -1,9 +1,10 @@
-//! `rotoless bench`: the whole pipeline beside its floor, measured in the same run; or the service, by `--api`.
+//! `rotoless bench`: one job beside its floor; all figures of the pipeline, by `--all`; or the service, by `--api`.
 
 mod calls;
 mod client;
 mod cores;
 mod load;
+mod media;
 mod neighbour;
 mod overhead;
 mod service;
@@ -13,7 +14,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rotoless_contract::{Background, JobSpec, OutputFormat};
+use rotoless_contract::{Background, JobSpec, Model, OutputFormat};
 use rotoless_matting::bench::{ModelCost, Report, measure, models, models_table};
 use serde::Serialize;
 
@@ -25,18 +26,17 @@ use crate::models::models_dir;
 use crate::remove::open_engine;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    if args.api { api(args) } else { pipeline(args) }
+    match args {
+        BenchArgs { api: true, .. } => api(args),
+        BenchArgs { all: true, .. } => media::run(args),
+        BenchArgs { first_frame: true, .. } => media::first_frame(args),
+        _ => pipeline(args),
+    }
 }
 
 fn pipeline(args: &BenchArgs) -> Result<()> {
     let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
-    let spec = JobSpec {
-        model: args.model,
-        background: Background::Transparent,
-        output_format: OutputFormat::Webm,
-        text_prompt: None,
-        composition: None,
-    };
+    let spec = order(args.model);
     let work = tempfile::tempdir()?;
     let report = measure(&engine, &args.clip, &spec, work.path())?;
     let mut out = std::io::stdout().lock();
@@ -56,6 +56,17 @@ struct Figures {
     report: Report,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelCost>,
+}
+
+/// A transparent WebM.
+fn order(model: Model) -> JobSpec {
+    JobSpec {
+        model,
+        background: Background::Transparent,
+        output_format: OutputFormat::Webm,
+        text_prompt: None,
+        composition: None,
+    }
 }
 
 /// The service: its calls and its own cost in this process, then one in a process and on a core of its own.

@@ -339,6 +339,18 @@ pub(crate) struct BenchArgs {
     /// Measure every installed model alone, too; on a GPU that is done anyway
     #[arg(long, conflicts_with = "api")]
     pub(crate) each_model: bool,
+    /// Measure all of the pipeline: its floor at 720p, its own cost at 1080p, a plain Python loop, `light`, memory
+    #[arg(long, conflicts_with = "api")]
+    pub(crate) all: bool,
+    /// Further clips for `light` with --all: NAME.mp4 and, for what is true, NAME.alpha.mkv
+    #[arg(long, value_name = "DIR", requires = "all")]
+    pub(crate) clips: Option<PathBuf>,
+    /// A Python that has bench/requirements.txt, with --all; without it there is no peer
+    #[arg(long, value_name = "PYTHON", requires = "all")]
+    pub(crate) peer: Option<PathBuf>,
+    /// Ends when the first frame is out (what --all starts to measure that)
+    #[arg(long, hide = true, conflicts_with = "all")]
+    pub(crate) first_frame: bool,
     /// Measure the service instead: its calls of AWS, its own cost beside theirs, one core under load
     #[arg(long)]
     pub(crate) api: bool,

@@ -4,7 +4,11 @@
 //! ffmpeg decoding alone, the model alone, ffmpeg encoding alone. CPU time is of this process and of the children it
 //! waited for, so nothing else may run in the process meanwhile; wall time depends on the machine's other load.
 
+mod carried;
+mod free;
 mod models;
+mod peer;
+mod resident;
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -33,6 +37,11 @@ use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::plan::Plan;
 use crate::tools::Tools;
+
+pub use self::carried::{CarriedReport, measure_carried};
+pub use self::free::{FreeReport, measure_free};
+pub use self::peer::{PeerOrder, peer_order};
+pub use self::resident::{Resident, measure_resident};
 
 /// Time that something took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -72,6 +81,20 @@ pub struct Report {
     pub inference: Cost,
     /// ffmpeg alone, encoding ready frames with the job's settings.
     pub encode: Cost,
+}
+
+impl Cost {
+    fn plus(self, other: Self) -> Self {
+        Self { cpu_seconds: self.cpu_seconds + other.cpu_seconds, wall_seconds: self.wall_seconds + other.wall_seconds }
+    }
+
+    /// The better of two, each figure on its own: other load can only make them worse.
+    fn or(self, other: Self) -> Self {
+        Self {
+            cpu_seconds: self.cpu_seconds.min(other.cpu_seconds),
+            wall_seconds: self.wall_seconds.min(other.wall_seconds),
+        }
+    }
 }
 
 impl Report {
@@ -135,12 +158,16 @@ impl Report {
     }
 }
 
+/// One's own clips, whatever their length.
+const LIMITS: MediaLimits =
+    MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
+
 /// Measures one clip. `work_dir` must have room for the clip's raw frames.
 ///
 /// # Errors
 /// The job itself fails, or its files cannot be written.
 pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) -> Result<Report, EngineError> {
-    let limits = MediaLimits::default();
+    let limits = LIMITS;
     let output = work_dir.join("bench-output");
     let probe = engine.probe(clip, &limits)?;
     let task = Task {

@@ -120,7 +120,7 @@ impl Codecs {
         }
     }
 
-    fn video(self, size: Size, threads: usize) -> Result<Vec<String>, EngineError> {
+    pub(crate) fn video(self, size: Size, threads: usize) -> Result<Vec<String>, EngineError> {
         let arguments: &[&str] = match (self.format, self.with_alpha) {
             (OutputFormat::Webm, _) => return Ok(self.vp9(size, threads)),
             (OutputFormat::Mov, true) => &["-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"],
@@ -190,7 +190,7 @@ impl Codecs {
         }
     }
 
-    fn sound(self) -> Vec<String> {
+    pub(crate) fn sound(self) -> Vec<String> {
         // libopus knows these layouts only, and AAC's own others are played by few; whatever else there is becomes the
         // nearest of them.
         let filters = format!("{},aformat=channel_layouts=7.1|5.1|stereo|mono", Sound::filters());

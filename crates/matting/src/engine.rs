@@ -18,8 +18,6 @@ use crate::encode::Codecs;
 use crate::error::{EngineError, Unsupported};
 use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
-use crate::pipeline;
-use crate::pipeline::stretch::Stretch;
 use crate::plan::Plan;
 use crate::probe::{self, Probe};
 use crate::registry::{ModelEntry, Registry};
@@ -202,11 +200,11 @@ impl Engine {
                 let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
                 let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
                 let mut matter = KeptMatte::open(tools, &order)?;
-                pipeline::run(plan.pipeline(tools, task, backdrop, &mut matter, (Stretch::WHOLE, None))?, watch)
+                plan.run(tools, task, backdrop, &mut matter, watch)
             }
-            MatteUse::Keep(_) | MatteUse::Forget => self.with_model(task.spec.model, |matter| {
-                pipeline::run(plan.pipeline(tools, task, backdrop, matter, (Stretch::WHOLE, None))?, watch)
-            }),
+            MatteUse::Keep(_) | MatteUse::Forget => {
+                self.with_model(task.spec.model, |matter| plan.run(tools, task, backdrop, matter, watch))
+            }
         }
     }
 
@@ -265,6 +263,12 @@ impl Engine {
         drop(loaded);
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
         model::load(&self.registry, entry, &self.config.models_dir, &self.hardware())
+    }
+
+    /// The entry that fills a role.
+    pub(crate) fn entry(&self, model: Model) -> Result<(&ModelEntry, PathBuf), EngineError> {
+        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
+        Ok((entry, entry.file.path(&self.config.models_dir)))
     }
 
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {

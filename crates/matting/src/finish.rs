@@ -122,7 +122,7 @@ impl Finisher {
             None => (frame, self.frame),
             Some(placing) => {
                 average_by_four(planes.alpha, self.frame, &mut placing.chroma_alpha);
-                placing.fill.paint(&mut planes, &placing.chroma_alpha)?;
+                placing.fill.paint(&mut planes, &placing.chroma_alpha);
                 let canvas = placing.placer.place(&planes)?;
                 let size = canvas.size();
                 (canvas, size)
@@ -167,7 +167,7 @@ impl Finisher {
 impl Ground {
     fn lie_under(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
         match self {
-            Self::Nothing(fill) => fill.paint(planes, chroma_alpha)?,
+            Self::Nothing(fill) => fill.paint(planes, chroma_alpha),
             Self::Solid(colour) => colour.under(planes, chroma_alpha),
             Self::Still(picture) => picture_under(picture, planes, chroma_alpha),
             Self::Moving { video, planes: picture } => {

@@ -45,6 +45,10 @@ pub(crate) struct Frame {
     pub number: u64,
     /// Before this frame a segment ends.
     pub border: Option<Box<Border>>,
+    /// Whether the model looks at it; otherwise its matte is carried from frames that it looked at.
+    pub for_model: bool,
+    /// Its luma, small, where mattes are carried.
+    pub small: Vec<u8>,
 }
 
 /// The planes of a frame.
@@ -86,6 +90,8 @@ impl Frame {
             starts_scene: false,
             number: 0,
             border: None,
+            for_model: true,
+            small: Vec::new(),
         }
     }
 
@@ -124,6 +130,11 @@ impl Frame {
     /// The colour planes and the picture that is made of them.
     pub(crate) fn colour_and_picture(&mut self) -> (Colour<'_>, &mut Vec<f32>) {
         (colour(&self.bytes, self.size), &mut self.picture)
+    }
+
+    /// The colour planes and the small luma that is made of them.
+    pub(crate) fn colour_and_small(&mut self) -> (Colour<'_>, &mut Vec<u8>) {
+        (colour(&self.bytes, self.size), &mut self.small)
     }
 
     /// What a model may look at, and the matte that it makes.

@@ -185,15 +185,6 @@ impl Matter for KeptMatte {
 
     fn forget(&mut self) {}
 
-    fn save(&self) -> Result<Vec<u8>, EngineError> {
-        Ok(Vec::new())
-    }
-
-    /// Not from the middle: exports are made in one piece.
-    fn restore(&mut self, _saved: &[u8]) -> Result<(), EngineError> {
-        Ok(())
-    }
-
     fn matte(&mut self, _sight: Sight<'_>, _picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
         self.next()?;
         matte.clear();

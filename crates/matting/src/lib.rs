@@ -10,6 +10,7 @@
 
 mod backdrop;
 pub mod bench;
+mod carried;
 mod child;
 mod codecs;
 mod container;

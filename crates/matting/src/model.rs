@@ -53,6 +53,11 @@ pub(crate) trait Matter: Send {
         self.picture_size(source)
     }
 
+    /// It is run on every so-manyth frame; the mattes between are carried ([`crate::carried`]).
+    fn every(&self) -> u32 {
+        1
+    }
+
     /// A new job: nothing of the last one is left. The prompt is for the family grounded.
     fn begin(&mut self, prompt: Option<&str>) -> Result<(), EngineError>;
 
@@ -79,10 +84,14 @@ pub(crate) trait Matter: Send {
     }
 
     /// What is carried from frame to frame, so that another run can go on with the next one.
-    fn save(&self) -> Result<Vec<u8>, EngineError>;
+    fn save(&self) -> Result<Vec<u8>, EngineError> {
+        Ok(Vec::new())
+    }
 
     /// Goes on where [`Matter::save`] was asked; after [`Matter::begin`] with the same prompt.
-    fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError>;
+    fn restore(&mut self, _saved: &[u8]) -> Result<(), EngineError> {
+        Ok(())
+    }
 
     /// The mattes of the next frames, all of one scene, at most [`Matter::group`].
     fn mattes(&mut self, frames: &mut [Frame], picture: Size) -> Result<(), EngineError> {
@@ -111,6 +120,11 @@ pub(crate) struct Stopper {
 impl Stopper {
     fn of_networks(networks: Vec<Terminator>) -> Self {
         Self { networks, children: Vec::new() }
+    }
+
+    /// For what cannot be stopped, or need not be.
+    pub(crate) fn of_nothing() -> Self {
+        Self { networks: Vec::new(), children: Vec::new() }
     }
 
     pub(crate) fn of_child(child: Killer) -> Self {
@@ -353,6 +367,10 @@ impl Matter for NetworkMatter {
                 scaled_to(source, side, multiple_of as usize)
             }
         }
+    }
+
+    fn every(&self) -> u32 {
+        self.spec.every
     }
 
     fn begin(&mut self, _prompt: Option<&str>) -> Result<(), EngineError> {

@@ -7,7 +7,7 @@ use rotoless_contract::Background;
 use crate::backdrop::{Backdrop, BackdropOrder};
 use crate::decode::DecodeOrder;
 use crate::encode::{Codecs, ENCODER, EncodeOrder, Extent, FramesFrom};
-use crate::engine::Task;
+use crate::engine::{Task, Watch};
 use crate::error::EngineError;
 use crate::finish::Placement;
 use crate::frame::Size;
@@ -15,7 +15,7 @@ use crate::kept::{MatteOrder, MatteUse};
 use crate::model::Matter;
 use crate::pipeline::outlet::PartsOrder;
 use crate::pipeline::stretch::Stretch;
-use crate::pipeline::{Budget, Pipeline};
+use crate::pipeline::{self, Budget, Pipeline};
 use crate::probe::Source;
 use crate::sound::Sound;
 use crate::tools::Tools;
@@ -160,6 +160,18 @@ impl Plan {
             return Err(EngineError::BeyondPaidLength { paid_seconds });
         }
         Ok(Some(Budget { frames, paid_seconds }))
+    }
+
+    /// Runs all of the source through. Returns the mean alpha of each frame.
+    pub(crate) fn run(
+        &self,
+        tools: &Tools,
+        task: &Task<'_>,
+        backdrop: Backdrop,
+        matter: &mut dyn Matter,
+        watch: &dyn Watch,
+    ) -> Result<Vec<f32>, EngineError> {
+        pipeline::run(self.pipeline(tools, task, backdrop, matter, (Stretch::WHOLE, None))?, watch)
     }
 
     /// The pipeline over a stretch of the source.

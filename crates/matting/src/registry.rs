@@ -82,6 +82,8 @@ pub struct MatteSpec {
     /// Name of a `[1]` f32 input that takes the factor by which the model shrinks its picture (0 < factor ≤ 1), for
     /// models that are fed the full picture and refine the matte themselves.
     pub downsample_ratio: Option<String>,
+    /// It is run on every so-manyth frame; the mattes between are carried by motion. 1 for the family recurrent.
+    pub every: u32,
 }
 
 /// How a model is run.

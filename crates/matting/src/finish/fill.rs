@@ -5,9 +5,7 @@
 //! ever coarser grids (push-pull); the grid is then drawn as large as the frame.
 //! Invariants: pixels below [`HAZE`] give no colour and keep none; from [`SOLID`] on a pixel keeps its own.
 
-use crate::error::EngineError;
 use crate::frame::{Planes, Size};
-use crate::scaling::Scaler;
 
 /// Side of a cell in luma px. Chroma cells are half that.
 const CELL: usize = 16;
@@ -33,10 +31,9 @@ pub(super) struct Fill {
     frame: Size,
     /// From the finest to a single cell.
     levels: Vec<Grid>,
-    scaler: Scaler,
-    /// The finest grid in bytes, and as large as the plane at hand.
-    cells: Vec<u8>,
-    spread: Vec<u8>,
+    /// The finest grid's colours of the plane at hand, and a row between two of its rows, in 1/128.
+    cells: Vec<i16>,
+    row: Vec<i16>,
 }
 
 #[derive(Debug)]
@@ -64,17 +61,17 @@ impl Fill {
             }
             size = Size { width: size.width.div_ceil(2), height: size.height.div_ceil(2) };
         }
-        Self { frame, levels, scaler: Scaler::default(), cells: Vec::new(), spread: Vec::new() }
+        Self { frame, levels, cells: Vec::new(), row: Vec::new() }
     }
 
-    pub(super) fn paint(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
+    pub(super) fn paint(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) {
         self.gather(planes, chroma_alpha);
         self.push();
         self.pull();
-        let (frame, chroma) = (self.frame, self.frame.chroma());
-        self.lay_under(planes.y, frame, planes.alpha, 0)?;
-        self.lay_under(planes.u, chroma, chroma_alpha, 1)?;
-        self.lay_under(planes.v, chroma, chroma_alpha, 2)
+        let (frame, chroma) = (self.frame.width, self.frame.chroma().width);
+        self.lay_under(planes.y, frame, CELL, planes.alpha, 0);
+        self.lay_under(planes.u, chroma, CELL / 2, chroma_alpha, 1);
+        self.lay_under(planes.v, chroma, CELL / 2, chroma_alpha, 2);
     }
 
     /// Sums the subject's colours into the finest grid.
@@ -138,21 +135,68 @@ impl Fill {
         }
     }
 
-    fn lay_under(&mut self, plane: &mut [u8], size: Size, alpha: &[u8], channel: usize) -> Result<(), EngineError> {
-        let Some(grid) = self.levels.first() else { return Ok(()) };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a mean of bytes; saturates")]
-        let byte = |cell: &Cell| (cell.colour[channel] + 0.5) as u8;
+    /// Draws the grid's colours under a plane whose cells have sides of `cell` px.
+    fn lay_under(&mut self, plane: &mut [u8], width: usize, cell: usize, alpha: &[u8], channel: usize) {
+        let Some(grid) = self.levels.first() else { return };
+        let columns = grid.size.width;
+        #[expect(clippy::cast_possible_truncation, reason = "a mean of bytes, times 128")]
+        let fixed = |cell: &Cell| (cell.colour[channel].clamp(0.0, 255.0) * 128.0 + 0.5) as i16;
         self.cells.clear();
-        self.cells.extend(grid.cells.iter().map(byte));
-        self.spread.resize(size.pixels(), 0);
-        self.scaler.plane(&self.cells, grid.size, &mut self.spread, size)?;
-        for ((value, &fill), &alpha) in plane.iter_mut().zip(&self.spread).zip(alpha) {
-            let own = i32::from(alpha.clamp(HAZE, SOLID) - HAZE);
-            let span = i32::from(SOLID - HAZE);
-            let mixed = i32::from(*value) * own + i32::from(fill) * (span - own);
-            *value = ((mixed + span / 2) / span) as u8;
+        self.cells.extend(grid.cells.iter().map(fixed));
+        let rows = plane.chunks_exact_mut(width).zip(alpha.chunks_exact(width));
+        for (y, (row, alpha)) in rows.enumerate() {
+            let (upper, lower, part) = neighbours(y, cell, grid.size.height);
+            let of_row = |row: usize| self.cells.get(row * columns..).unwrap_or_default().iter().take(columns);
+            self.row.clear();
+            self.row.extend(of_row(upper).zip(of_row(lower)).map(|(upper, lower)| {
+                let (upper, lower, part) = (i32::from(*upper), i32::from(*lower), part as i32);
+                (upper + (lower - upper) * part / (2 * cell as i32)) as i16
+            }));
+            lay_row(row, alpha, &self.row, cell);
         }
-        Ok(())
+    }
+}
+
+/// The two cells between whose middles a pixel lies, and how far it is from the first, in half px.
+fn neighbours(place: usize, cell: usize, count: usize) -> (usize, usize, usize) {
+    // From the middle of a pixel to the middle of the cell before it.
+    let Some(halves) = (2 * place + 1).checked_sub(cell) else { return (0, 0, 0) };
+    let first = (halves / (2 * cell)).min(count - 1);
+    (first, (first + 1).min(count - 1), halves % (2 * cell))
+}
+
+/// One row of a plane over one row of cells, whose colours are in 1/128.
+fn lay_row(row: &mut [u8], alpha: &[u8], cells: &[i16], cell: usize) {
+    // From the left border to the first middle, then from middle to middle.
+    let (mut row, mut alpha) = (row, alpha);
+    let first = cells.first().copied().unwrap_or_default();
+    let pairs = std::iter::once((first, first, cell / 2))
+        .chain(cells.windows(2).map(|pair| (pair[0], pair[1], cell)))
+        .chain(cells.last().map(|last| (*last, *last, cell)));
+    for (left, right, length) in pairs {
+        let length = length.min(row.len());
+        let (here, rest) = row.split_at_mut(length);
+        let (alpha_here, alpha_rest) = alpha.split_at(length);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "16 or 8")]
+        let step = (right - left) / cell as i16;
+        match (<&mut [u8; CELL]>::try_from(&mut *here), <&[u8; CELL]>::try_from(alpha_here)) {
+            // The same with a length that is known: it becomes a few vector instructions.
+            (Ok(here), Ok(alpha)) => mix(here, alpha, left + step / 2, step),
+            _ => mix(here, alpha_here, left + step / 2, step),
+        }
+        (row, alpha) = (rest, alpha_rest);
+    }
+}
+
+/// Pixels over a ramp that begins with `colour`, in 1/128.
+#[inline(always)]
+fn mix(pixels: &mut [u8], alpha: &[u8], colour: i16, step: i16) {
+    // A power of two: a shift and not a division.
+    const SPAN: i16 = (SOLID - HAZE) as i16;
+    for (place, (value, &alpha)) in (0_i16..).zip(pixels.iter_mut().zip(alpha)) {
+        let fill = (colour + place * step + 64) >> 7;
+        let own = i16::from(alpha.clamp(HAZE, SOLID) - HAZE);
+        *value = ((i16::from(*value) * own + fill * (SPAN - own) + SPAN / 2) / SPAN) as u8;
     }
 }
 

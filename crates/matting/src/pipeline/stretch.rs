@@ -57,6 +57,14 @@ impl Stretch<'_> {
     /// All of a video, in one piece.
     pub(crate) const WHOLE: Self = Self { first: 0, lead_in: 0, carried: None, borders: None };
 
+    /// What the frame of this number is. Asked once for each, in order.
+    pub(crate) fn crossing(&self, number: u64) -> Crossing {
+        match self.borders {
+            Some(borders) if number > self.first => borders.crossing(number),
+            Some(_) | None => Crossing::Inside,
+        }
+    }
+
     /// Number of the first frame that is decoded.
     pub(crate) const fn decoded_from(&self) -> u64 {
         self.first.saturating_sub(self.lead_in)

@@ -16,6 +16,8 @@ use crate::tfjs::Conversion;
 /// Longest side of a picture that a model may be fed, in pixels.
 const MAX_SIDE: u32 = 8192;
 const MAX_STATES: usize = 64;
+/// All frames between two that the model sees are in memory at once.
+const MAX_EVERY: u32 = 12;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +46,7 @@ struct RawModel {
     #[serde(default)]
     state: Vec<RawState>,
     downsample_ratio: Option<String>,
+    every: Option<u32>,
     grounding: Option<RawGrounding>,
 }
 
@@ -181,7 +184,9 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
             if raw.grounding.is_some() {
                 found.add("grounding", "is for the family grounded");
             }
-            matte(raw.output, raw.state, raw.downsample_ratio, family, &mut found)
+            let (output, states, every) = (raw.output, raw.state, raw.every);
+            let raw = RawMatte { output, states, downsample_ratio: raw.downsample_ratio, every };
+            matte(raw, family, &mut found)
         }
     };
 
@@ -198,17 +203,25 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
     })
 }
 
-fn matte(
+/// What the families still and recurrent have of their own.
+struct RawMatte {
     output: Option<RawOutput>,
     states: Vec<RawState>,
     downsample_ratio: Option<String>,
-    family: Option<Family>,
-    found: &mut Findings<'_>,
-) -> Option<Work> {
-    let output = found.required("output", output).and_then(|output| self::output(output, found));
-    let states = self::states(states, family, found);
-    let ratio = downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
-    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)? }))
+    every: Option<u32>,
+}
+
+fn matte(raw: RawMatte, family: Option<Family>, found: &mut Findings<'_>) -> Option<Work> {
+    let output = found.required("output", raw.output).and_then(|output| self::output(output, found));
+    let states = self::states(raw.states, family, found);
+    let ratio = raw.downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
+    let every = raw.every.unwrap_or(1);
+    if !(1..=MAX_EVERY).contains(&every) {
+        found.add("every", format!("must be 1 to {MAX_EVERY}"));
+    } else if every > 1 && family == Some(Family::Recurrent) {
+        found.add("every", "is for the family still");
+    }
+    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)?, every }))
 }
 
 fn grounded(raw: Option<RawGrounding>, is_all: bool, found: &mut Findings<'_>) -> Option<Work> {

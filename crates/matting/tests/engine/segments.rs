@@ -10,7 +10,7 @@ use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::segments::{DirectoryStore, SegmentStore, SegmentStoreError, Segments, Stored};
 use rotoless_matting::{Engine, EngineError, Finished, MatteUse, Task, Watch};
 
-use crate::support::{Bench, lingering_engine, mad, raw, spec, transparent};
+use crate::support::{Bench, carrying_engine, lingering_engine, mad, raw, spec, transparent};
 
 /// Frames a second of the clips, and of a segment: each is one second long.
 const RATE: u64 = 10;
@@ -171,6 +171,23 @@ fn an_attempt_stopped_anywhere_loses_one_segment_and_the_mattes_are_bit_equal() 
     // The encoder begins anew at each border, and so differs in its losses.
     let alpha = |path: &Path| raw(path, &["-c:v", "libvpx-vp9"], "alphaextract", "gray");
     assert!(mad(&alpha(&resumed), &alpha(&whole)) < 0.01);
+}
+
+/// The model sees every fourth frame, which is not the grid of the segments.
+#[test]
+fn mattes_that_are_carried_between_frames_are_the_same_after_a_resume() {
+    let bench = Bench::new();
+    let engine = carrying_engine(&bench, 4);
+    let clip = clip(&bench, "in.mp4", 5);
+    let order = transparent(Model::Human);
+    let undisturbed = Store { directory: DirectoryStore::new(bench.path("other")), ..Store::new(&bench) };
+    let run = |segments, watch: &StopAt| attempt(&bench, &engine, (&clip, &order), segments, watch);
+    let (_, whole, _) = run(second_by_second(&undisturbed), &StopAt::default()).unwrap();
+    let store = Store::new(&bench);
+    run(second_by_second(&store), &StopAt { frames: Some(27), ..StopAt::default() }).unwrap_err();
+    let (_, resumed, _) = run(second_by_second(&store), &StopAt::default()).unwrap();
+    assert!(store.fetched().len() >= 2, "it was resumed");
+    assert!(gray(&resumed) == gray(&whole));
 }
 
 #[test]

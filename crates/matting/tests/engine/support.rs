@@ -228,6 +228,14 @@ pub(crate) fn lingering_engine(bench: &Bench) -> Engine {
     engine_of(bench, tools(), Compute::default(), ("lingering.onnx", &tiny::lingering_model(), &entry))
 }
 
+/// An engine whose `human` sees one frame in so many.
+pub(crate) fn carrying_engine(bench: &Bench, every: u32) -> Engine {
+    let model = tiny::luma_threshold_model(0.5, 8.0);
+    let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
+    let entry = entry.replace("[model.input]", &format!("every = {every}\n[model.input]"));
+    engine_of(bench, tools(), Compute::default(), ("free.onnx", &model, &entry))
+}
+
 fn engine_of(bench: &Bench, tools: Tools, compute: Compute, (file, model, entry): (&str, &[u8], &str)) -> Engine {
     let directory = bench.path("models");
     std::fs::create_dir_all(&directory).unwrap();

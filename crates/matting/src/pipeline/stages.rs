@@ -1,0 +1,157 @@
+//! What each stage does with a frame, from one queue to the next.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::eye::Eye;
+use super::outlet::{FinishedPart, Outlet};
+use super::queue::Queue;
+use super::stretch::{Crossing, Stretch};
+use super::supervise::StageEnd;
+use super::{Budget, LOOK_AHEAD, Queues};
+use crate::carried::Carrier;
+use crate::decode::Decoder;
+use crate::error::EngineError;
+use crate::finish::Finisher;
+use crate::frame::{Frame, Size};
+use crate::model::Matter;
+
+/// Decodes a stretch and the frames behind it that are looked at.
+pub(super) fn decode(
+    mut decoder: Decoder,
+    mut eye: Option<Eye>,
+    budget: Option<Budget>,
+    stretch: &Stretch<'_>,
+    alive: &AtomicU64,
+    queues: &Queues,
+) -> Result<(), StageEnd> {
+    while decoder.passes_over() {
+        let Some(mut frame) = queues.free.pop()? else { break };
+        decoder.read(frame.yuv_mut())?;
+        alive.fetch_add(1, Ordering::Relaxed);
+        queues.free.push(frame)?;
+    }
+    // None while the stretch goes on.
+    let mut left = None;
+    for number in stretch.decoded_from().. {
+        let Some(mut frame) = queues.free.pop()? else { break };
+        if left == Some(0) || !decoder.read(frame.yuv_mut())? {
+            break;
+        }
+        if let Some(budget) = budget.filter(|budget| number >= budget.frames) {
+            return Err(EngineError::BeyondPaidLength { paid_seconds: budget.paid_seconds }.into());
+        }
+        let crossing = if left.is_none() { stretch.crossing(number) } else { Crossing::Inside };
+        if crossing == Crossing::End {
+            left = Some(LOOK_AHEAD + 1);
+        }
+        left = left.map(|left| left - 1);
+        frame.number = number;
+        frame.border = eye.as_ref().and_then(|eye| eye.border(crossing));
+        let ready = match &mut eye {
+            Some(eye) => eye.look(frame, stretch)?,
+            None => Some(frame),
+        };
+        if let Some(frame) = ready {
+            queues.decoded.push(frame)?;
+        }
+    }
+    if let Some(last) = eye.map(Eye::close).transpose()?.flatten() {
+        queues.decoded.push(last)?;
+    }
+    queues.decoded.close();
+    Ok(())
+}
+
+/// Runs the model. Groups are counted from a scene's first frame, or a segment's: which frames are together never hangs
+/// on who was quicker, nor on where an earlier attempt ended.
+pub(super) fn model(
+    matter: &mut dyn Matter,
+    picture: Size,
+    decoded: &Queue<Frame>,
+    next: &Queue<Frame>,
+) -> Result<(), StageEnd> {
+    // Frames that the model does not see would have to wait for those behind them.
+    let most = if matter.every() > 1 { 1 } else { matter.group() };
+    let mut group = Vec::with_capacity(most);
+    let work_off = |group: &mut Vec<Frame>, matter: &mut dyn Matter| -> Result<(), StageEnd> {
+        matter.mattes(group, picture)?;
+        group.drain(..).try_for_each(|frame| Ok(next.push(frame)?))
+    };
+    while let Some(mut frame) = decoded.pop()? {
+        if frame.border.is_some() || frame.starts_scene {
+            work_off(&mut group, matter)?;
+        }
+        if let Some(border) = &mut frame.border {
+            border.handover.matter = matter.save()?;
+        }
+        if frame.starts_scene {
+            matter.forget();
+        }
+        if !frame.for_model {
+            next.push(frame)?;
+            continue;
+        }
+        group.push(frame);
+        if group.len() == most {
+            work_off(&mut group, matter)?;
+        }
+    }
+    work_off(&mut group, matter)?;
+    matter.end()?;
+    next.close();
+    Ok(())
+}
+
+/// Gives mattes to the frames that the model did not see.
+pub(super) fn carry(mut carrier: Carrier, queues: &Queues) -> Result<(), StageEnd> {
+    while let Some(frame) = queues.seen.pop()? {
+        carrier.take(frame, |frame| queues.matted.push(frame))?;
+    }
+    queues.matted.close();
+    Ok(())
+}
+
+/// Finishes frames and writes them; counts those that are written, and signs of life of those that are not. Returns the
+/// mean alpha of each.
+pub(super) fn encode(
+    mut outlet: Outlet<'_>,
+    mut finisher: Finisher,
+    first: u64,
+    queues: &Queues,
+    [written, alive]: [&AtomicU64; 2],
+) -> Result<Vec<f32>, StageEnd> {
+    let mut means = Vec::new();
+    let mut has_ended = false;
+    while let Some(mut frame) = queues.matted.pop()? {
+        if let Some(border) = frame.border.take() {
+            has_ended = border.ends_stretch;
+            outlet.cross(frame.number, *border)?;
+        }
+        if frame.number >= first && !has_ended {
+            finisher.make_alpha(&mut frame)?;
+            outlet.keep(frame.alpha())?;
+            let done = finisher.finish(&mut frame)?;
+            #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
+            let mean = done.mean as f32;
+            means.push(mean);
+            outlet.write(done.frame, mean)?;
+            written.fetch_add(1, Ordering::Relaxed);
+        } else {
+            alive.fetch_add(1, Ordering::Relaxed);
+        }
+        queues.free.push(frame)?;
+    }
+    outlet.finish()?;
+    Ok(means)
+}
+
+/// Stores segments beside the work on the next ones.
+pub(super) fn store(
+    store: &(dyn Fn(FinishedPart) -> Result<(), EngineError> + Sync),
+    finished: &Queue<FinishedPart>,
+) -> Result<(), StageEnd> {
+    while let Some(part) = finished.pop()? {
+        store(part)?;
+    }
+    Ok(())
+}
