@@ -58,6 +58,11 @@ bench: setup ## the pipeline beside its floor, the API beside its calls of AWS a
 	@$(ROTOLESS) bench --clip samples/portrait.mp4 --model human --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
 
+bench-quality: setup ## mattes beside the truth on clips of CLIPS=dir (NAME.mp4 with NAME.alpha.mkv); SHEETS=dir, WITHOUT=edges,steady
+	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
+	@$(ROTOLESS) bench quality --clips $(CLIPS) $(if $(FRAMES),--frames $(FRAMES)) $(if $(WITHOUT),--without $(WITHOUT)) \
+		--sheets $(or $(SHEETS),target/quality) --json target/bench-quality.json
+
 openapi: ## docs/openapi.json made anew from the code
 	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed
 
@@ -66,4 +71,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-soak bench openapi fuzz fuzz-api lint
+.PHONY: help build setup demo test test-soak bench bench-quality openapi fuzz fuzz-api lint

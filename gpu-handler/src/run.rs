@@ -11,7 +11,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedCredentialsProvider;
 use rotoless_contract::Model;
 use rotoless_egress::{Egress, Limits, Policy};
-use rotoless_matting::{Engine, EngineConfig, EngineError, Tools, ToolsError};
+use rotoless_matting::{Engine, EngineConfig, EngineError, Techniques, Tools, ToolsError};
 use secrecy::ExposeSecret;
 
 use crate::backoff::Backoff;
@@ -122,7 +122,7 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
     if !missing.is_empty() {
         return Err(RunError::MissingCodecs(missing));
     }
-    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads })?;
+    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads, techniques: Techniques::ALL })?;
     let mut installed = 0;
     for model in Model::ALL {
         match engine.check_model(*model) {

@@ -6,30 +6,37 @@ mod cores;
 mod load;
 mod neighbour;
 mod overhead;
+mod quality;
 mod service;
 mod summary;
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rotoless_contract::{Background, JobSpec, OutputFormat};
+use rotoless_matting::Techniques;
 use rotoless_matting::bench::measure;
 use serde::Serialize;
 
 use self::client::Order;
 use self::service::Service;
 use self::summary::Summary;
-use crate::cli::BenchArgs;
+use crate::cli::{BenchArgs, BenchWhat, PipelineBenchArgs};
 use crate::models::models_dir;
 use crate::remove::open_engine;
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    if args.api { api(args) } else { pipeline(args) }
+    match &args.what {
+        Some(BenchWhat::Quality(args)) => quality::run(args),
+        None if args.pipeline.api => api(&args.pipeline),
+        None => pipeline(&args.pipeline),
+    }
 }
 
-fn pipeline(args: &BenchArgs) -> Result<()> {
-    let engine = open_engine(&models_dir(&args.models), args.threads)?;
+fn pipeline(args: &PipelineBenchArgs) -> Result<()> {
+    let engine = open_engine(&models_dir(&args.models), args.threads, Techniques::ALL)?;
     let spec = JobSpec {
         model: args.model,
         background: Background::Transparent,
@@ -38,15 +45,16 @@ fn pipeline(args: &BenchArgs) -> Result<()> {
         composition: None,
     };
     let work = tempfile::tempdir()?;
-    let report = measure(&engine, &args.clip, &spec, work.path())?;
+    let report = measure(&engine, args.clip()?, &spec, work.path())?;
     write!(std::io::stdout().lock(), "{}", report.table())?;
     keep(args, &report)
 }
 
 /// The service: its calls and its own cost in this process, then one in a process and on a core of its own.
-fn api(args: &BenchArgs) -> Result<()> {
+fn api(args: &PipelineBenchArgs) -> Result<()> {
     let models = models_dir(&args.models);
-    let clip = std::fs::read(&args.clip).with_context(|| format!("cannot read {}", args.clip.display()))?;
+    let clip = args.clip()?;
+    let clip = std::fs::read(clip).with_context(|| format!("cannot read {}", clip.display()))?;
     let order = Order { clip: clip.into(), model: args.model };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let (calls, overhead) = runtime.block_on(async {
@@ -64,7 +72,13 @@ fn api(args: &BenchArgs) -> Result<()> {
     report.verdict()
 }
 
-fn keep(args: &BenchArgs, report: &impl Serialize) -> Result<()> {
+impl PipelineBenchArgs {
+    fn clip(&self) -> Result<&Path> {
+        self.clip.as_deref().context("which clip? --clip FILE")
+    }
+}
+
+fn keep(args: &PipelineBenchArgs, report: &impl Serialize) -> Result<()> {
     let Some(path) = &args.json else { return Ok(()) };
     std::fs::write(path, serde_json::to_vec_pretty(report)?).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, Isolation, Tools, fetch};
+use rotoless_matting::{Engine, EngineConfig, Isolation, Techniques, Tools, fetch};
 
 use crate::cli::DoctorArgs;
 use crate::models::models_dir;
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     let tools = check_tools(&mut findings);
     check_models(&models, &mut findings);
     if let Some(tools) = tools {
-        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0 }) {
+        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, techniques: Techniques::ALL }) {
             Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
             Err(err) => Finding::Missing(format!("ONNX Runtime: {err}. Run `rotoless models fetch`")),
         });

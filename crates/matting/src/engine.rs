@@ -20,10 +20,12 @@ use crate::finish::Placement;
 use crate::frame::Size;
 use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
-use crate::pipeline::{self, Budget, Pipeline};
+use crate::pipeline::{self, Budget, Made, Pipeline};
 use crate::probe::{self, Probe, Source};
-use crate::registry::Registry;
+use crate::quality;
+use crate::registry::{Registry, Work};
 use crate::sound::Sound;
+use crate::techniques::Techniques;
 use crate::tools::Tools;
 use crate::verify::{Promise, verify};
 
@@ -36,6 +38,8 @@ pub struct EngineConfig {
     pub tools: Tools,
     /// Threads of the model, the decoder and the encoder, each; 0: the cores of the cgroup.
     pub threads: usize,
+    /// What is added to the models' own mattes.
+    pub techniques: Techniques,
 }
 
 /// Removes backgrounds. One serves any number of jobs, on any thread.
@@ -159,17 +163,18 @@ impl Engine {
                 let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
                 let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
                 let mut matter = KeptMatte::open(&self.config.tools, &order)?;
-                plan.matte(&self.config.tools, task, backdrop, &mut matter, budget, watch)
+                plan.matte(&self.config, task, backdrop, &mut matter, budget, watch)
             }
             MatteUse::Keep(_) | MatteUse::Forget => {
                 let mut matter = self.take_model(task.spec.model)?;
-                let result = plan.matte(&self.config.tools, task, backdrop, &mut *matter, budget, watch);
+                let result = plan.matte(&self.config, task, backdrop, &mut *matter, budget, watch);
                 // Also after an error: a network's run leaves nothing behind that `begin` does not clear.
                 self.give_back(task.spec.model, matter);
                 result
             }
         };
-        let alpha = result.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
+        let made = result.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
+        let alpha = made.means;
         watch.progress(Stage::Verify, 0, alpha.len() as u64);
         let output = verify(&self.config.tools, &plan.file, &plan.promise(task, &alpha), watch)?;
         move_file(&plan.file, task.output)?;
@@ -177,7 +182,7 @@ impl Engine {
         info.duration_seconds = output.duration_ms as f64 / 1000.0;
         let mut warnings = task.probe.warnings.clone();
         warnings.extend(plan.warnings(task));
-        Ok(Finished { input: info, output, quality: None, warnings })
+        Ok(Finished { input: info, output, quality: quality::summary(&made.scores), warnings })
     }
 
     pub(crate) fn threads(&self) -> usize {
@@ -186,6 +191,10 @@ impl Engine {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             threads => threads,
         }
+    }
+
+    pub(crate) fn techniques(&self) -> Techniques {
+        self.config.techniques
     }
 
     pub(crate) fn tools(&self) -> &Tools {
@@ -201,8 +210,22 @@ impl Engine {
             Some(_) | None => {}
         }
         drop(loaded);
+        self.load_model(model, self.config.techniques)
+    }
+
+    /// A newly loaded model.
+    pub(crate) fn load_model(&self, model: Model, techniques: Techniques) -> Result<Box<dyn Matter>, EngineError> {
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
-        model::load(&self.registry, entry, &self.config.models_dir, self.threads())
+        model::load(&self.registry, entry, &self.config.models_dir, self.threads(), techniques)
+    }
+
+    /// Whether the model of a role looks at its subject a second time, if it may.
+    pub(crate) fn looks_closer(&self, model: Model) -> Result<bool, EngineError> {
+        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
+        Ok(match &entry.work {
+            Work::Matte(spec) => spec.closer_looks > 0,
+            Work::Ground(_) => false,
+        })
     }
 
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {
@@ -338,13 +361,13 @@ impl Plan {
 
     fn matte(
         &self,
-        tools: &Tools,
+        config: &EngineConfig,
         task: &Task<'_>,
         backdrop: Backdrop,
         matter: &mut dyn Matter,
         budget: Option<Budget>,
         watch: &dyn Watch,
-    ) -> Result<Vec<f32>, EngineError> {
+    ) -> Result<Made, EngineError> {
         let (decode, encode) = (self.decode(task), self.encode(task));
         let placement = self.placement;
         let prompt = task.spec.text_prompt.as_deref();
@@ -352,7 +375,12 @@ impl Plan {
             MatteUse::Keep(file) => Some(self.mattes(file)),
             MatteUse::Reuse { .. } | MatteUse::Forget => None,
         };
-        pipeline::run(Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget }, watch)
+        let EngineConfig { tools, techniques, .. } = config;
+        let techniques = *techniques;
+        pipeline::run(
+            Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget, techniques },
+            watch,
+        )
     }
 
     fn promise<'a>(&self, task: &'a Task<'_>, alpha: &'a [f32]) -> Promise<'a> {

@@ -4,6 +4,8 @@
 //! them (Y, U, V, then alpha), so a frame is read, worked on and written without a copy. Sides are even. A frame's
 //! buffers are made once and go round.
 
+use crate::quality::Score;
+
 /// Size of a picture in px. Both sides even for frames; any for a model's picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Size {
@@ -39,6 +41,8 @@ pub(crate) struct Frame {
     pub matte: Vec<f32>,
     /// Whether the picture before it was of another scene, or there was none.
     pub starts_scene: bool,
+    /// How good the matte is; once there is one, alpha is made.
+    pub score: Option<Score>,
 }
 
 /// The planes of a frame.
@@ -78,6 +82,7 @@ impl Frame {
             picture: Vec::new(),
             matte: Vec::new(),
             starts_scene: false,
+            score: None,
         }
     }
 
@@ -116,6 +121,11 @@ impl Frame {
     /// The colour planes and the picture that is made of them.
     pub(crate) fn colour_and_picture(&mut self) -> (Colour<'_>, &mut Vec<f32>) {
         (colour(&self.bytes, self.size), &mut self.picture)
+    }
+
+    /// The colour planes and the matte.
+    pub(crate) fn colour_and_matte(&self) -> (Colour<'_>, &[f32]) {
+        (colour(&self.bytes, self.size), &self.matte)
     }
 
     /// What a model may look at, and the matte that it makes.

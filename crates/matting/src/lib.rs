@@ -10,6 +10,7 @@
 
 mod backdrop;
 pub mod bench;
+pub mod bench_quality;
 mod child;
 mod codecs;
 mod container;
@@ -26,10 +27,13 @@ mod kept;
 mod media_arguments;
 mod model;
 mod model_picture;
+mod motion;
 pub mod onnx_writer;
 mod pack;
 mod pipeline;
 mod probe;
+mod quality;
+mod refine;
 pub mod registry;
 mod scaling;
 mod scene;
@@ -37,6 +41,7 @@ mod sound;
 mod stills;
 #[cfg(test)]
 mod test_runtime;
+mod techniques;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;
@@ -48,4 +53,5 @@ pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
 pub use self::kept::MatteUse;
 pub use self::probe::Probe;
+pub use self::techniques::{Techniques, UnknownTechnique};
 pub use self::tools::{MIN_FFMPEG_MAJOR, Tools, ToolsError};

@@ -6,6 +6,7 @@
 //! Invariants: state never outlives a job ([`Matter::begin`]) or a change of the picture's size; a matte that comes
 //! out is finite and within 0..1.
 
+mod attention;
 mod choice;
 mod crop;
 mod detector;
@@ -20,6 +21,7 @@ use std::path::Path;
 use rotoless_contract::Model;
 
 pub(crate) use self::found::Region;
+use self::attention::AttentiveMatter;
 use self::grounded::GroundedMatter;
 use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Terminator};
 use crate::child::Killer;
@@ -28,6 +30,7 @@ use crate::frame::{Sight, Size};
 use crate::registry::{
     Activation, InputSize, InputSpec, InstalledFile, Layout, MatteSpec, ModelEntry, Registry, StateSpec, Work,
 };
+use crate::techniques::Techniques;
 
 /// What makes mattes of frames.
 pub(crate) trait Matter: Send {
@@ -40,6 +43,11 @@ pub(crate) trait Matter: Send {
     /// The size of the mattes that it makes for such a source.
     fn matte_size(&self, source: Size) -> Size {
         self.picture_size(source)
+    }
+
+    /// Whether a matte depends on the frames before.
+    fn is_recurrent(&self) -> bool {
+        false
     }
 
     /// A new job: nothing of the last one is left. The prompt is for the family grounded.
@@ -87,9 +95,14 @@ pub(crate) fn load(
     entry: &ModelEntry,
     models_dir: &Path,
     threads: usize,
+    techniques: Techniques,
 ) -> Result<Box<dyn Matter>, EngineError> {
     match &entry.work {
-        Work::Matte(spec) => Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, threads)?)),
+        Work::Matte(spec) => {
+            let network = NetworkMatter::load(entry, spec, models_dir, threads)?;
+            let looks = if techniques.region { spec.closer_looks as usize } else { 0 };
+            Ok(if looks > 0 { Box::new(AttentiveMatter::new(network, looks)) } else { Box::new(network) })
+        }
         Work::Ground(grounding) => Ok(Box::new(GroundedMatter::load(registry, entry, grounding, models_dir, threads)?)),
     }
 }
@@ -215,6 +228,10 @@ impl Matter for NetworkMatter {
                 scaled_to(source, side, multiple_of as usize)
             }
         }
+    }
+
+    fn is_recurrent(&self) -> bool {
+        !self.spec.states.is_empty()
     }
 
     fn begin(&mut self, _prompt: Option<&str>) -> Result<(), EngineError> {

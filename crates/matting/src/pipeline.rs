@@ -1,7 +1,7 @@
-//! Decode, model, encode: three stages on their threads, frames going round between them.
+//! Decode, model, refine, encode: four stages on their threads, frames going round between them.
 //!
 //! Owns: the stages and the queues between them. Does not own: what a stage does with a frame (`decode`,
-//! `model_picture`, `model`, `finish`, `encode`).
+//! `model_picture`, `model`, `refine`, `finish`, `encode`).
 //! Invariants: memory is bounded by [`FRAMES_IN_FLIGHT`], whatever the length; the stages overlap; any of them failing
 //! ends all of them (`supervise`).
 //!
@@ -26,11 +26,14 @@ use crate::frame::{Frame, Size};
 use crate::kept::{MatteOrder, MatteWriter};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
+use crate::quality::Score;
+use crate::refine::{LOOK_AHEAD, Refiner};
 use crate::scene::CutDetector;
+use crate::techniques::Techniques;
 use crate::tools::Tools;
 
-/// One in each stage and one waiting before each.
-const FRAMES_IN_FLIGHT: usize = 6;
+/// One in each stage, one waiting before each, and those that the refiner looks ahead to.
+const FRAMES_IN_FLIGHT: usize = 8 + LOOK_AHEAD;
 
 /// All that the pipeline is given.
 pub(crate) struct Pipeline<'a> {
@@ -47,6 +50,7 @@ pub(crate) struct Pipeline<'a> {
     pub kept: Option<MatteOrder<'a>>,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
+    pub techniques: Techniques,
 }
 
 /// What was paid for.
@@ -61,6 +65,7 @@ struct Queues {
     free: Queue<Frame>,
     decoded: Queue<Frame>,
     matted: Queue<Frame>,
+    refined: Queue<Frame>,
 }
 
 impl Queues {
@@ -69,6 +74,7 @@ impl Queues {
             free: Queue::new(FRAMES_IN_FLIGHT),
             decoded: Queue::new(FRAMES_IN_FLIGHT),
             matted: Queue::new(FRAMES_IN_FLIGHT),
+            refined: Queue::new(FRAMES_IN_FLIGHT),
         };
         for _ in 0..FRAMES_IN_FLIGHT {
             // As large as the pool: there is always room.
@@ -81,12 +87,22 @@ impl Queues {
         self.free.abort();
         self.decoded.abort();
         self.matted.abort();
+        self.refined.abort();
     }
 }
 
-/// Runs a whole clip through. Returns the mean alpha of each frame that was written.
-pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget } = pipeline;
+/// What is known of the frames that were written.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    /// Mean alpha of each, 0..1.
+    pub means: Vec<f32>,
+    /// Of each whose matte was made here.
+    pub scores: Vec<Score>,
+}
+
+/// Runs a whole clip through.
+pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Made, EngineError> {
+    let Pipeline { tools, decode, encode, backdrop, placement, matter, prompt, kept, budget, techniques } = pipeline;
     let size = decode.size();
     matter.begin(prompt)?;
     let picture = matter.picture_size(size);
@@ -99,12 +115,15 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
         matte: matter.matte_size(size),
         placement,
         has_hard_alpha: encode.codecs.has_hard_alpha(),
+        clean_colour: techniques.colour,
     };
+    // What looks at no picture gives mattes that were refined before.
+    let refiner = matter.input().map(|_| Refiner::new(techniques, size, canvas.matte));
     let finisher = Finisher::new(canvas, backdrop);
 
     let queues = Queues::new(size)?;
     let written = AtomicU64::new(0);
-    let mut means = Vec::new();
+    let mut made = Made::default();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
     let decoder = Decoder::start(tools, &decode)?;
     let mut encoder = Encoder::start(tools, &encode)?;
@@ -126,11 +145,12 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let mut stages = vec![
         StageWork { name: "decode", work: Box::new(|| decode_stage(decoder, eye, budget, &queues)) },
         StageWork { name: "model", work: Box::new(|| model_stage(matter, picture, &queues)) },
+        StageWork { name: "refine", work: Box::new(|| refine_stage(refiner, &queues)) },
         StageWork {
             name: "encode",
             work: Box::new(|| {
                 let outlet = Outlet { encoder, with_alpha: encode.codecs.with_alpha, keeper };
-                means = encode_stage(outlet, finisher, &queues, &written)?;
+                made = encode_stage(outlet, finisher, &queues, &written)?;
                 Ok(())
             }),
         },
@@ -141,7 +161,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let told = Told { watch, stage: Stage::Matte, done: &written, total: decode.frames, patience: NO_FRAME_LIMIT };
     supervise(&halt, &told, stages)?;
     drop(halt);
-    Ok(means)
+    Ok(made)
 }
 
 /// What looks at a frame before the model does.
@@ -190,6 +210,25 @@ fn model_stage(matter: &mut dyn Matter, picture: Size, queues: &Queues) -> Resul
     Ok(())
 }
 
+fn refine_stage(refiner: Option<Refiner>, queues: &Queues) -> Result<(), StageEnd> {
+    let give = |_: &mut Refiner, frame: Frame| queues.refined.push(frame).map_err(StageEnd::from);
+    match refiner {
+        None => {
+            while let Some(frame) = queues.matted.pop()? {
+                queues.refined.push(frame)?;
+            }
+        }
+        Some(mut refiner) => {
+            while let Some(frame) = queues.matted.pop()? {
+                refiner.take(frame, give)?;
+            }
+            refiner.end(give)?;
+        }
+    }
+    queues.refined.close();
+    Ok(())
+}
+
 /// Where finished frames go.
 struct Outlet {
     encoder: Encoder,
@@ -202,17 +241,20 @@ fn encode_stage(
     mut finisher: Finisher,
     queues: &Queues,
     written: &AtomicU64,
-) -> Result<Vec<f32>, StageEnd> {
+) -> Result<Made, StageEnd> {
     let Outlet { mut encoder, with_alpha, mut keeper } = outlet;
-    let mut means = Vec::new();
-    while let Some(mut frame) = queues.matted.pop()? {
-        finisher.make_alpha(&mut frame)?;
+    let mut made = Made::default();
+    while let Some(mut frame) = queues.refined.pop()? {
+        match frame.score.take() {
+            Some(score) => made.scores.push(score),
+            None => finisher.make_alpha(&mut frame)?,
+        }
         if let Some(keeper) = &mut keeper {
             keeper.write(frame.alpha())?;
         }
         let done = finisher.finish(&mut frame)?;
         #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
-        means.push(done.mean as f32);
+        made.means.push(done.mean as f32);
         encoder.write(if with_alpha { done.frame.yuva() } else { done.frame.yuv() })?;
         written.fetch_add(1, Ordering::Relaxed);
         queues.free.push(frame)?;
@@ -221,5 +263,5 @@ fn encode_stage(
     if let Some(keeper) = keeper {
         keeper.finish()?;
     }
-    Ok(means)
+    Ok(made)
 }

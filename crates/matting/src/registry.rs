@@ -82,6 +82,8 @@ pub struct MatteSpec {
     /// Name of a `[1]` f32 input that takes the factor by which the model shrinks its picture (0 < factor ≤ 1), for
     /// models that are fed the full picture and refine the matte themselves.
     pub downsample_ratio: Option<String>,
+    /// Regions of its subject that a still model is shown beside the whole frame, at most; each costs a run.
+    pub closer_looks: u32,
 }
 
 /// How a model is run.

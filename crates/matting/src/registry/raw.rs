@@ -44,6 +44,7 @@ struct RawModel {
     #[serde(default)]
     state: Vec<RawState>,
     downsample_ratio: Option<String>,
+    closer_looks: Option<u32>,
     grounding: Option<RawGrounding>,
 }
 
@@ -170,7 +171,8 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
             if raw.grounding.is_some() {
                 found.add("grounding", "is for the family grounded");
             }
-            matte(raw.output, raw.state, raw.downsample_ratio, family, &mut found)
+            let looks = closer_looks(raw.closer_looks, family, &mut found);
+            matte(raw.output, raw.state, raw.downsample_ratio, looks, family, &mut found)
         }
     };
 
@@ -191,13 +193,23 @@ fn matte(
     output: Option<RawOutput>,
     states: Vec<RawState>,
     downsample_ratio: Option<String>,
+    closer_looks: u32,
     family: Option<Family>,
     found: &mut Findings<'_>,
 ) -> Option<Work> {
     let output = found.required("output", output).and_then(|output| self::output(output, found));
     let states = self::states(states, family, found);
     let ratio = downsample_ratio.map(|name| found.name_of_tensor("downsample_ratio", Some(name)));
-    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)? }))
+    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)?, closer_looks }))
+}
+
+fn closer_looks(looks: Option<u32>, family: Option<Family>, found: &mut Findings<'_>) -> u32 {
+    const MOST: u32 = 8;
+    let looks = looks.unwrap_or_default();
+    if looks > MOST || (looks > 0 && family == Some(Family::Recurrent)) {
+        found.add("closer_looks", "is at most 8, and for the family still");
+    }
+    looks
 }
 
 fn grounded(raw: Option<RawGrounding>, is_all: bool, found: &mut Findings<'_>) -> Option<Work> {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny};
+use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch, tiny};
 
 pub(crate) fn tools() -> Tools {
     Tools::find(std::env::var_os("PATH").as_deref()).expect("the tests need ffmpeg and ffprobe in the path")
@@ -37,7 +37,7 @@ pub(crate) fn engine() -> &'static Engine {
 
 pub(crate) fn open(models_dir: PathBuf) -> Engine {
     let shown = models_dir.display().to_string();
-    Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0 })
+    Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0, techniques: Techniques::ALL })
         .unwrap_or_else(|error| panic!("{error}; models are looked for in {shown} (ROTOLESS_MODELS)"))
 }
 
@@ -221,7 +221,7 @@ pub(crate) fn free_engine_with(bench: &Bench, tools: Tools) -> Engine {
     if !link.exists() {
         std::os::unix::fs::symlink(&library, link).unwrap();
     }
-    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0 })
+    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, techniques: Techniques::ALL })
         .unwrap_or_else(|error| panic!("{error}; it is looked for at {} (ROTOLESS_MODELS)", library.display()))
 }
 
