@@ -63,6 +63,11 @@ bench: setup ## the pipeline beside its floor and a Python loop, the API beside 
 		$(if $(CLIPS),--clips $(CLIPS)) --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
 
+bench-quality: setup ## mattes beside the truth on clips of CLIPS=dir (NAME.mp4 with NAME.alpha.mkv); SHEETS=dir, WITHOUT=edges,steady
+	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
+	@$(ROTOLESS) bench quality --clips $(CLIPS) $(if $(FRAMES),--frames $(FRAMES)) $(if $(WITHOUT),--without $(WITHOUT)) \
+		--sheets $(or $(SHEETS),target/quality) --json target/bench-quality.json
+
 openapi: ## docs/openapi.json made anew from the code
 	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed
 
@@ -72,4 +77,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-soak bench openapi fuzz fuzz-api lint
+.PHONY: help build setup demo test test-gpu test-soak bench bench-quality openapi fuzz fuzz-api lint

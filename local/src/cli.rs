@@ -1,6 +1,7 @@
 //! The command line. Names are fixed: other tools use them.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Range;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -9,7 +10,7 @@ use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::policy::Policy;
 use rotoless_core::rate::Rates;
-use rotoless_matting::{Compute, Device, MAX_BATCH};
+use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique};
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -173,6 +174,8 @@ pub(crate) struct RemoveArgs {
     /// Subjects in words, for `pro`
     #[arg(long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
+    #[command(flatten)]
+    pub(crate) techniques: TechniqueArgs,
     /// Processor threads of the model; 0 for all
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
@@ -180,6 +183,21 @@ pub(crate) struct RemoveArgs {
     pub(crate) compute: ComputeArgs,
     #[command(flatten)]
     pub(crate) models: ModelsDir,
+}
+
+/// What is left out of what the engine adds to a model.
+#[derive(Debug, Args)]
+pub(crate) struct TechniqueArgs {
+    /// Leave these out: region, steady, edges, colour
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub(crate) without: Vec<String>,
+}
+
+impl TechniqueArgs {
+    /// What is left.
+    pub(crate) fn left(&self) -> Result<Techniques, UnknownTechnique> {
+        Techniques::without(self.without.iter().map(String::as_str))
+    }
 }
 
 /// Where the running service is, and who asks.
@@ -321,10 +339,61 @@ pub(crate) struct DoctorArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct BenchArgs {
-    /// The clip
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchWhat>,
+    #[command(flatten)]
+    pub(crate) pipeline: PipelineBenchArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchWhat {
+    /// Compare mattes with the truth, the model alone beside all that is added to it
+    Quality(QualityBenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct QualityBenchArgs {
+    /// Holds NAME.mp4 and, beside each, its true alpha as NAME.alpha.mkv (gray)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) clips: PathBuf,
+    /// The models
+    #[arg(long = "models", value_name = "NAMES", value_delimiter = ',', default_values_t = [Model::Light, Model::Original, Model::Human])]
+    pub(crate) roles: Vec<Model>,
+    /// Numbers of the frames that are measured, from 0 [default: all]
+    #[arg(long, value_name = "A..B", value_parser = range)]
+    pub(crate) frames: Option<Range<usize>>,
+    #[command(flatten)]
+    pub(crate) techniques: TechniqueArgs,
+    /// Write contact sheets there
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sheets: Option<PathBuf>,
+    /// Keep the models' mattes there, and take them from there the next time
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mattes: Option<PathBuf>,
+    /// Write the figures there as JSON
     #[arg(long, value_name = "FILE")]
-    pub(crate) clip: PathBuf,
+    pub(crate) json: Option<PathBuf>,
+    /// Processor threads of the model; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Where weights and ONNX Runtime are [default: ./models if there is one, else the user's data directory]
+    #[arg(long = "models-dir", value_name = "DIR", env = "ROTOLESS_MODELS")]
+    pub(crate) models_dir: Option<PathBuf>,
+}
+
+fn range(text: &str) -> Result<Range<usize>, String> {
+    let parsed = text.split_once("..").and_then(|(from, to)| Some(from.parse().ok()?..to.parse().ok()?));
+    parsed.filter(|range| !range.is_empty()).ok_or_else(|| "two numbers, as in 25..50".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PipelineBenchArgs {
+    /// The clip
+    // Optional for the sake of the subcommands alone.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) clip: Option<PathBuf>,
     /// The model
     #[arg(long, value_name = "M", default_value = "human")]
     pub(crate) model: Model,

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Device, Engine, EngineConfig, Isolation, Tools, fetch};
+use rotoless_matting::{Device, Engine, EngineConfig, Isolation, Techniques, Tools, fetch};
 
 use crate::cli::DoctorArgs;
 use crate::models::models_dir;
@@ -25,11 +25,13 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     check_models(&models, &mut findings);
     findings.push(check_gpu(&models));
     if let Some(tools) = tools {
-        let compute = args.compute.into();
-        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, compute }) {
-            Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
-            Err(err) => Finding::Missing(format!("ONNX Runtime: {:#}", anyhow::Error::from(err))),
-        });
+        let (compute, techniques) = (args.compute.into(), Techniques::ALL);
+        findings.push(
+            match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, compute, techniques }) {
+                Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
+                Err(err) => Finding::Missing(format!("ONNX Runtime: {:#}", anyhow::Error::from(err))),
+            },
+        );
     }
     findings.push(match Isolation::of_this_machine() {
         Isolation::Network | Isolation::UserAndNetwork => Finding::Fine("ffmpeg runs without a network".to_owned()),

@@ -14,7 +14,7 @@ use rotoless_core::header::sniff;
 use rotoless_core::policy::Policy;
 use rotoless_core::request;
 use rotoless_matting::segments::{DirectoryStore, Segments};
-use rotoless_matting::{Compute, Engine, EngineConfig, Finished, MatteUse, Probe, Task, Tools, Watch};
+use rotoless_matting::{Compute, Engine, EngineConfig, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch};
 use serde_json::Value;
 
 use crate::cli::RemoveArgs;
@@ -28,7 +28,8 @@ pub(crate) fn run(args: &RemoveArgs) -> Result<()> {
     let mut orders = args.outputs.iter().map(|output| Order::of(args, output)).collect::<Result<Vec<_>>>()?;
     // The matte is kept at the rate of the first one, and these formats may have a lower one than the source.
     orders.sort_by_key(|order| matches!(order.spec.output_format, OutputFormat::Gif | OutputFormat::Webp));
-    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
+    let (compute, techniques) = (args.compute.into(), args.techniques.left()?);
+    let engine = open_engine(&models_dir(&args.models), args.threads, compute, techniques)?;
     let input = args.input.canonicalize().with_context(|| format!("cannot read {}", args.input.display()))?;
     let probe = engine.probe(&input, &LIMITS)?;
     stop_at_ctrl_c()?;
@@ -167,9 +168,9 @@ impl<'a> Order<'a> {
 }
 
 /// The engine over what this machine has.
-pub(crate) fn open_engine(models: &Path, threads: usize, compute: Compute) -> Result<Engine> {
+pub(crate) fn open_engine(models: &Path, threads: usize, compute: Compute, techniques: Techniques) -> Result<Engine> {
     let tools = Tools::find(std::env::var_os("PATH").as_deref()).context("run `rotoless doctor`")?;
-    Engine::open(EngineConfig { models_dir: models.to_owned(), tools, threads, compute })
+    Engine::open(EngineConfig { models_dir: models.to_owned(), tools, threads, compute, techniques })
         .context("run `rotoless doctor` to see what is missing")
 }
 

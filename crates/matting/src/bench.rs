@@ -194,6 +194,7 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
         matte: matter.matte_size(order.size()),
         placement: plan.placement,
         has_hard_alpha: plan.codecs.has_hard_alpha(),
+        clean_colour: engine.techniques().colour,
     };
     let finisher = Finisher::new(canvas, Backdrop::open(engine.tools(), &plan.backdrop(&task))?);
     let inference = prepare(engine.tools(), order, encode, finisher, &mut *matter, &frames_file.0)?;
@@ -300,7 +301,7 @@ fn cost_of(work: impl FnOnce() -> Result<(), EngineError>) -> Result<Cost, Engin
     Ok(Cost { cpu_seconds: cpu()? - before, wall_seconds: started.elapsed().as_secs_f64() })
 }
 
-fn cpu_seconds(who: UsageWho) -> Result<f64, EngineError> {
+pub(crate) fn cpu_seconds(who: UsageWho) -> Result<f64, EngineError> {
     let usage = getrusage(who).map_err(|error| EngineError::io("cannot read the CPU time")(error.into()))?;
     let microseconds = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     Ok(Duration::from_micros(microseconds.unsigned_abs()).as_secs_f64())

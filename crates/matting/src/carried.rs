@@ -8,13 +8,11 @@
 //! those frames and the ones between alone; the model sees every n-th of the video, the first and last frame of a scene and
 //! the first of a segment, so nothing is handed over at a border.
 
-mod motion;
-
 use std::collections::VecDeque;
 
-use self::motion::{Field, GRID_ORIGIN, Pyramid, STEP};
 use crate::error::EngineError;
 use crate::frame::{Colour, Frame, Size};
+use crate::motion::{Field, GRID_ORIGIN, Pyramid, STEP};
 use crate::scaling::Scaler;
 
 /// Longer side of the luma that is matched, px: large enough for a limb, small enough to cost a few ms.

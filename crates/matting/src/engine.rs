@@ -18,10 +18,13 @@ use crate::encode::Codecs;
 use crate::error::{EngineError, Unsupported};
 use crate::kept::{KeptMatte, MatteOrder, MatteUse};
 use crate::model::{self, Matter};
+use crate::pipeline::Made;
 use crate::plan::Plan;
 use crate::probe::{self, Probe};
-use crate::registry::{ModelEntry, Registry};
+use crate::quality;
+use crate::registry::{ModelEntry, Registry, Work};
 use crate::segments::Segments;
+use crate::techniques::Techniques;
 use crate::tools::Tools;
 use crate::verify::verify;
 
@@ -36,6 +39,8 @@ pub struct EngineConfig {
     pub threads: usize,
     /// What models run on.
     pub compute: Compute,
+    /// What is added to the models' own mattes.
+    pub techniques: Techniques,
 }
 
 /// Removes backgrounds. One serves any number of jobs, on any thread.
@@ -158,22 +163,21 @@ impl Engine {
         supported(task.spec)?;
         let plan = Plan::of(task, self.threads());
         plan.budget(task)?;
-        let (mattes, output) = match self.segmented(task, &plan)? {
+        let (made, output) = match self.segmented(task, &plan)? {
             Some(segmented) => segmented.run(watch)?,
             None => {
-                let alpha = self.in_one_piece(task, &plan, watch);
-                let alpha = alpha.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
-                let output = self.verified(task, &plan, &alpha, watch)?;
-                (alpha, output)
+                let made = self.in_one_piece(task, &plan, watch);
+                let made = made.map_err(|error| plan.blamed(&self.config.tools, task, error))?;
+                let output = self.verified(task, &plan, &made.means, watch)?;
+                (made, output)
             }
         };
-        tracing::debug!(frames = mattes.len(), "output verified");
         move_file(&plan.file, task.output)?;
         let mut info = task.probe.info.clone();
         info.duration_seconds = output.duration_ms as f64 / 1000.0;
         let mut warnings = task.probe.warnings.clone();
         warnings.extend(plan.warnings(task));
-        Ok(Finished { input: info, output, quality: None, warnings })
+        Ok(Finished { input: info, output, quality: quality::summary(&made.scores), warnings })
     }
 
     /// Works on segments of a job that another engine leads, until there is none left to begin with. Returns how many
@@ -191,7 +195,7 @@ impl Engine {
         }
     }
 
-    fn in_one_piece(&self, task: &Task<'_>, plan: &Plan, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
+    fn in_one_piece(&self, task: &Task<'_>, plan: &Plan, watch: &dyn Watch) -> Result<Made, EngineError> {
         let tools = &self.config.tools;
         // Before the model is loaded: it may be the slower of both.
         let backdrop = Backdrop::open(tools, &plan.backdrop(task))?;
@@ -200,10 +204,10 @@ impl Engine {
                 let kept_at = Codecs { format: made_for, with_alpha: false }.rate_of(&task.probe.source);
                 let order = MatteOrder { resampled: kept_at != plan.source.rate, ..plan.mattes(file) };
                 let mut matter = KeptMatte::open(tools, &order)?;
-                plan.run(tools, task, backdrop, &mut matter, watch)
+                plan.run(&self.config, task, backdrop, &mut matter, watch)
             }
             MatteUse::Keep(_) | MatteUse::Forget => {
-                self.with_model(task.spec.model, |matter| plan.run(tools, task, backdrop, matter, watch))
+                self.with_model(task.spec.model, |matter| plan.run(&self.config, task, backdrop, matter, watch))
             }
         }
     }
@@ -248,6 +252,14 @@ impl Engine {
         }
     }
 
+    pub(crate) fn techniques(&self) -> Techniques {
+        self.config.techniques
+    }
+
+    pub(crate) const fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
     pub(crate) fn tools(&self) -> &Tools {
         &self.config.tools
     }
@@ -261,14 +273,28 @@ impl Engine {
             Some(_) | None => {}
         }
         drop(loaded);
+        self.load_model(model, self.config.techniques)
+    }
+
+    /// A newly loaded model.
+    pub(crate) fn load_model(&self, model: Model, techniques: Techniques) -> Result<Box<dyn Matter>, EngineError> {
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
-        model::load(&self.registry, entry, &self.config.models_dir, &self.hardware())
+        model::load(&self.registry, entry, &self.config.models_dir, &self.hardware(), techniques)
     }
 
     /// The entry that fills a role.
     pub(crate) fn entry(&self, model: Model) -> Result<(&ModelEntry, PathBuf), EngineError> {
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
         Ok((entry, entry.file.path(&self.config.models_dir)))
+    }
+
+    /// Whether the model of a role looks at its subject a second time, if it may.
+    pub(crate) fn looks_closer(&self, model: Model) -> Result<bool, EngineError> {
+        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
+        Ok(match &entry.work {
+            Work::Matte(spec) => spec.closer_looks > 0,
+            Work::Ground(_) => false,
+        })
     }
 
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {

@@ -7,20 +7,20 @@
 
 mod blur;
 mod fill;
+mod foreground;
 mod over;
 mod place;
 
-use fast_image_resize::pixels::U16;
-
 use self::blur::Blur;
 use self::fill::Fill;
+use self::foreground::Foreground;
 use self::over::{SolidColour, picture_under};
 pub(crate) use self::place::Placement;
 use self::place::Placer;
 use crate::backdrop::{Backdrop, Moving};
 use crate::error::EngineError;
 use crate::frame::{Frame, Planes, Size};
-use crate::scaling::Scaler;
+use crate::scaling::MatteScaler;
 
 /// What finished frames shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,20 +33,20 @@ pub(crate) struct Canvas {
     pub placement: Option<Placement>,
     /// Pixels are there or not, and nothing between.
     pub has_hard_alpha: bool,
+    /// Whether the old background is taken out of the colour of soft edges.
+    pub clean_colour: bool,
 }
 
 /// Finishes frames of one size.
 #[derive(Debug)]
 pub(crate) struct Finisher {
     frame: Size,
-    matte: Size,
     has_hard_alpha: bool,
     ground: Ground,
     placing: Option<Placing>,
-    scaler: Scaler,
-    /// The matte in 16 bits: at the model's size, at the frame's size.
-    small: Vec<U16>,
-    large: Vec<U16>,
+    to_frame: MatteScaler,
+    /// Takes the old background out of soft edges.
+    foreground: Option<Foreground>,
     /// Alpha of each pixel of the canvas's U and V planes.
     chroma_alpha: Vec<u8>,
 }
@@ -79,7 +79,7 @@ pub(crate) struct Done<'f> {
 
 impl Finisher {
     pub(crate) fn new(canvas: Canvas, backdrop: Backdrop) -> Self {
-        let Canvas { frame, matte, placement, has_hard_alpha } = canvas;
+        let Canvas { frame, matte, placement, has_hard_alpha, clean_colour } = canvas;
         let size = canvas.size();
         let ground = match backdrop {
             Backdrop::Nothing => Ground::Nothing(Box::new(Fill::new(size))),
@@ -95,13 +95,11 @@ impl Finisher {
         });
         Self {
             frame,
-            matte,
             has_hard_alpha,
             ground,
             placing,
-            scaler: Scaler::default(),
-            small: vec![U16::default(); matte.pixels()],
-            large: vec![U16::default(); frame.pixels()],
+            to_frame: MatteScaler::new(matte, frame),
+            foreground: clean_colour.then(|| Foreground::new(frame)),
             chroma_alpha: vec![0; size.chroma().pixels()],
         }
     }
@@ -109,7 +107,7 @@ impl Finisher {
     /// Makes alpha of the frame's matte, at the frame's size.
     pub(crate) fn make_alpha(&mut self, frame: &mut Frame) -> Result<(), EngineError> {
         let (planes, matte) = frame.planes_and_matte();
-        self.scale_matte(matte, planes.alpha)
+        self.to_frame.scale_to_bytes(matte, planes.alpha)
     }
 
     /// Puts what stands behind the subject in place. Alpha has been made.
@@ -117,6 +115,9 @@ impl Finisher {
         let (mut planes, _) = frame.planes_and_matte();
         if let Ground::Blur(blur) = &mut self.ground {
             blur.make(&planes)?;
+        }
+        if let Some(foreground) = &mut self.foreground {
+            foreground.clean(&mut planes);
         }
         let (canvas, size) = match &mut self.placing {
             None => (frame, self.frame),
@@ -138,29 +139,6 @@ impl Finisher {
         self.ground.lie_under(&mut planes, &self.chroma_alpha)?;
         let mean = mean(&planes);
         Ok(Done { frame: canvas, mean })
-    }
-
-    /// 16 bits on the way: an 8-bit matte scaled up would show its steps.
-    fn scale_matte(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
-        if self.matte == self.frame {
-            for (alpha, &value) in alpha.iter_mut().zip(matte) {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
-                let rounded = (value * 255.0 + 0.5) as u8;
-                *alpha = rounded;
-            }
-            return Ok(());
-        }
-        for (deep, &value) in self.small.iter_mut().zip(matte) {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 65535, rounded")]
-            let rounded = (value * 65535.0 + 0.5) as u16;
-            *deep = U16::new(rounded);
-        }
-        self.scaler.deep_plane(&self.small, self.matte, &mut self.large, self.frame)?;
-        for (alpha, deep) in alpha.iter_mut().zip(&self.large) {
-            // Rounded division by 257, without a division.
-            *alpha = ((u32::from(deep.0) * 255 + 32_895) >> 16) as u8;
-        }
-        Ok(())
     }
 }
 
@@ -222,7 +200,7 @@ mod tests {
     }
 
     fn finisher(picture: Size, backdrop: Backdrop) -> Finisher {
-        let canvas = Canvas { frame: SIZE, matte: picture, placement: None, has_hard_alpha: false };
+        let canvas = Canvas { frame: SIZE, matte: picture, placement: None, has_hard_alpha: false, clean_colour: true };
         Finisher::new(canvas, backdrop)
     }
 
@@ -301,7 +279,7 @@ mod tests {
 
     #[test]
     fn hard_alpha_knows_nothing_between() {
-        let canvas = Canvas { frame: SIZE, matte: SIZE, placement: None, has_hard_alpha: true };
+        let canvas = Canvas { frame: SIZE, matte: SIZE, placement: None, has_hard_alpha: true, clean_colour: true };
         let mut soft = frame(SIZE);
         soft.matte = (0..SIZE.pixels()).map(|n| (n % SIZE.width) as f32 / 63.0).collect();
         let mean = Finisher::new(canvas, Backdrop::Nothing).all_of(&mut soft).unwrap().mean;
@@ -315,7 +293,7 @@ mod tests {
         use rotoless_contract::spec::{Anchor, Composition};
         let composition = Composition { width: 64, height: 64, anchor: Anchor::TopLeft, scale: 0.5, offset: [0, 0] };
         let placement = Some(Placement::of(&composition, SIZE));
-        let canvas = Canvas { frame: SIZE, matte: SIZE, placement, has_hard_alpha: false };
+        let canvas = Canvas { frame: SIZE, matte: SIZE, placement, has_hard_alpha: false, clean_colour: true };
         let red = vec![100; canvas.size().yuv_bytes()];
         for backdrop in [Backdrop::Still(red), Backdrop::Nothing] {
             let is_transparent = matches!(backdrop, Backdrop::Nothing);

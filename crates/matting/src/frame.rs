@@ -5,6 +5,7 @@
 //! buffers are made once and go round.
 
 use crate::pipeline::stretch::Border;
+use crate::quality::Score;
 
 /// Size of a picture in px. Both sides even for frames; any for a model's picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +50,8 @@ pub(crate) struct Frame {
     pub for_model: bool,
     /// Its luma, small, where mattes are carried.
     pub small: Vec<u8>,
+    /// How good the matte is; once there is one, alpha is made.
+    pub score: Option<Score>,
 }
 
 /// The planes of a frame.
@@ -92,6 +95,7 @@ impl Frame {
             border: None,
             for_model: true,
             small: Vec::new(),
+            score: None,
         }
     }
 
@@ -135,6 +139,11 @@ impl Frame {
     /// The colour planes and the small luma that is made of them.
     pub(crate) fn colour_and_small(&mut self) -> (Colour<'_>, &mut Vec<u8>) {
         (colour(&self.bytes, self.size), &mut self.small)
+    }
+
+    /// The colour planes and the matte.
+    pub(crate) fn colour_and_matte(&self) -> (Colour<'_>, &[f32]) {
+        (colour(&self.bytes, self.size), &self.matte)
     }
 
     /// What a model may look at, and the matte that it makes.

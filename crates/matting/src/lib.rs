@@ -10,6 +10,7 @@
 
 mod backdrop;
 pub mod bench;
+pub mod bench_quality;
 mod carried;
 mod child;
 mod codecs;
@@ -29,17 +30,21 @@ mod kept;
 mod media_arguments;
 mod model;
 mod model_picture;
+mod motion;
 pub mod onnx_writer;
 mod pack;
 mod pipeline;
 mod plan;
 mod probe;
+mod quality;
+mod refine;
 pub mod registry;
 mod scaling;
 mod scene;
 pub mod segments;
 mod sound;
 mod stills;
+mod techniques;
 #[cfg(test)]
 mod test_runtime;
 pub mod tfjs;
@@ -54,4 +59,5 @@ pub use self::engine::{Engine, EngineConfig, Finished, Task, Watch, supported};
 pub use self::error::{EngineError, LimitExceeded, Unsupported};
 pub use self::kept::MatteUse;
 pub use self::probe::Probe;
+pub use self::techniques::{Techniques, UnknownTechnique};
 pub use self::tools::{MIN_FFMPEG_MAJOR, Tools, ToolsError};

@@ -6,6 +6,7 @@
 //! Invariants: state never outlives a job ([`Matter::begin`]) or a change of the picture's size; a matte that comes
 //! out is finite and within 0..1.
 
+mod attention;
 mod batch_axis;
 mod choice;
 mod crop;
@@ -24,6 +25,7 @@ use rotoless_contract::Model;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use self::attention::AttentiveMatter;
 use self::batch_axis::BatchAxis;
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
@@ -36,6 +38,7 @@ use crate::pipeline::stretch::broken_handover;
 use crate::registry::{
     Activation, InputSize, InputSpec, InstalledFile, Layout, MatteSpec, ModelEntry, Registry, StateSpec, Work,
 };
+use crate::techniques::Techniques;
 
 /// Frames that a recurrent model sees before its mattes count, where it could not take up what was carried.
 const RECURRENT_LEAD_IN: u64 = 24;
@@ -56,6 +59,11 @@ pub(crate) trait Matter: Send {
     /// It is run on every so-manyth frame; the mattes between are carried ([`crate::carried`]).
     fn every(&self) -> u32 {
         1
+    }
+
+    /// Whether a matte depends on the frames before.
+    fn is_recurrent(&self) -> bool {
+        false
     }
 
     /// A new job: nothing of the last one is left. The prompt is for the family grounded.
@@ -143,11 +151,19 @@ pub(crate) fn load(
     entry: &ModelEntry,
     models_dir: &Path,
     hardware: &Hardware,
+    techniques: Techniques,
 ) -> Result<Box<dyn Matter>, EngineError> {
     match &entry.work {
-        Work::Matte(spec) => Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, hardware)?)),
-        Work::Ground(grounding) => {
+        Work::Matte(spec) => {
+            let looks = if techniques.region { spec.closer_looks as usize } else { 0 };
+            if looks == 0 {
+                return Ok(Box::new(NetworkMatter::load(entry, spec, models_dir, hardware)?));
+            }
             // Regions come one by one.
+            let network = NetworkMatter::load(entry, spec, models_dir, &hardware.one_at_a_time())?;
+            Ok(Box::new(AttentiveMatter::new(network, looks)))
+        }
+        Work::Ground(grounding) => {
             let hardware = hardware.one_at_a_time();
             Ok(Box::new(GroundedMatter::load(registry, entry, grounding, models_dir, &hardware)?))
         }
@@ -371,6 +387,10 @@ impl Matter for NetworkMatter {
 
     fn every(&self) -> u32 {
         self.spec.every
+    }
+
+    fn is_recurrent(&self) -> bool {
+        !self.spec.states.is_empty()
     }
 
     fn begin(&mut self, _prompt: Option<&str>) -> Result<(), EngineError> {

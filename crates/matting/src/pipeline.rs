@@ -33,20 +33,20 @@ use crate::finish::{Canvas, Finisher, Placement};
 use crate::frame::{Frame, Size};
 use crate::kept::MatteOrder;
 use crate::model::Matter;
+use crate::quality::Score;
+use crate::refine::{LOOK_AHEAD, Refiner};
+use crate::techniques::Techniques;
 use crate::tools::Tools;
 
 /// One in each stage and one waiting before each.
-const FRAMES_IN_FLIGHT: usize = 6;
+const FRAMES_IN_FLIGHT: usize = 8;
 
 /// The same where the model takes groups, one with the model and the next one waiting, or sees one frame in so many: all
 /// between two that it sees wait, and one before it until it is known whether its scene goes on.
 const fn frames_in_flight(group: usize, every: u32) -> usize {
     let held = if every > 1 { every as usize + 1 } else { 0 };
-    FRAMES_IN_FLIGHT + 2 * group.saturating_sub(1) + held
+    FRAMES_IN_FLIGHT + LOOK_AHEAD + 2 * group.saturating_sub(1) + held
 }
-
-/// Frames behind a border that must be seen before the one at it is finished.
-const LOOK_AHEAD: u64 = 0;
 
 /// All that the pipeline is given.
 pub(crate) struct Pipeline<'a> {
@@ -64,6 +64,8 @@ pub(crate) struct Pipeline<'a> {
     pub stretch: Stretch<'a>,
     /// Where the segments go, when the output is made in segments.
     pub parts: Option<PartsOrder<'a>>,
+    /// What is added to the model's own mattes.
+    pub techniques: Techniques,
     /// Frames that may be decoded before the source counts as longer than was paid for.
     pub budget: Option<Budget>,
 }
@@ -82,12 +84,13 @@ struct Queues {
     /// Between the model and what carries its mattes.
     seen: Queue<Frame>,
     matted: Queue<Frame>,
+    refined: Queue<Frame>,
 }
 
 impl Queues {
     fn new(size: Size, frames: usize) -> Self {
         let queue = || Queue::new(frames);
-        let queues = Self { free: queue(), decoded: queue(), seen: queue(), matted: queue() };
+        let queues = Self { free: queue(), decoded: queue(), seen: queue(), matted: queue(), refined: queue() };
         for _ in 0..frames {
             // As large as the pool: there is always room.
             let _ = queues.free.push(Frame::new(size));
@@ -100,13 +103,35 @@ impl Queues {
         self.decoded.abort();
         self.seen.abort();
         self.matted.abort();
+        self.refined.abort();
     }
 }
 
-/// Runs a stretch of a clip through. Returns the mean alpha of each frame that was written.
-pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>, EngineError> {
-    let Pipeline { tools, decode, encode, mut backdrop, placement, matter, prompt, kept, stretch, parts, budget } =
-        pipeline;
+/// What is known of the frames that were written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Made {
+    /// Mean alpha of each, 0..1.
+    pub means: Vec<f32>,
+    /// Of each whose matte was made here.
+    pub scores: Vec<Score>,
+}
+
+/// Runs a stretch of a clip through.
+pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Made, EngineError> {
+    let Pipeline {
+        tools,
+        decode,
+        encode,
+        mut backdrop,
+        placement,
+        matter,
+        prompt,
+        kept,
+        stretch,
+        parts,
+        techniques,
+        budget,
+    } = pipeline;
     let (size, total) = (decode.size(), decode.frames);
     matter.begin(prompt)?;
     matter.warm_up(size)?;
@@ -118,13 +143,19 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let carrier = (matter.every() > 1).then(|| Carrier::new(size, matte));
     let background = backdrop.leash();
     backdrop.skip(stretch.first, watch)?;
-    let canvas = Canvas { frame: size, matte, placement, has_hard_alpha: encode.codecs.has_hard_alpha() };
+    let (has_hard_alpha, clean_colour) = (encode.codecs.has_hard_alpha(), techniques.colour);
+    let canvas = Canvas { frame: size, matte, placement, has_hard_alpha, clean_colour };
+    // What looks at no picture gives mattes that were refined before.
+    let mut refiner = matter.input().map(|_| Refiner::new(techniques, size, matte));
+    if let (Some(refiner), Some(carried)) = (&mut refiner, &stretch.carried) {
+        refiner.resume(carried.refine.clone());
+    }
     let finisher = Finisher::new(canvas, backdrop);
 
     let queues = Queues::new(size, frames_in_flight(matter.group(), matter.every()));
     let stored = Queue::new(usize::MAX);
     let (written, alive) = (AtomicU64::new(stretch.first), AtomicU64::new(0));
-    let mut means = Vec::new();
+    let mut made = Made::default();
     // This thread starts the children and stays until they are gone: their death signal hangs on it.
     let decoder = Decoder::start(tools, &DecodeOrder { from: stretch.decoded_from(), ..decode })?;
     let leash = Leash::default();
@@ -152,10 +183,11 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     if let Some(carrier) = carrier {
         stage("carry", Box::new(|| stages::carry(carrier, &queues)));
     }
+    stage("refine", Box::new(|| stages::refine(refiner, &queues)));
     stage(
         "encode",
         Box::new(|| {
-            means = stages::encode(outlet, finisher, stretch.first, &queues, [&written, &alive])?;
+            made = stages::encode(outlet, finisher, stretch.first, &queues, [&written, &alive])?;
             stored.close();
             Ok(())
         }),
@@ -169,5 +201,5 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Vec<f32>,
     let told = Told { watch, stage: Stage::Matte, done: &written, alive: &alive, total, patience: NO_FRAME_LIMIT };
     supervise(&halt, &told, stages)?;
     drop(halt);
-    Ok(means)
+    Ok(made)
 }

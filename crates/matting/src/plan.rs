@@ -7,7 +7,7 @@ use rotoless_contract::Background;
 use crate::backdrop::{Backdrop, BackdropOrder};
 use crate::decode::DecodeOrder;
 use crate::encode::{Codecs, ENCODER, EncodeOrder, Extent, FramesFrom};
-use crate::engine::{Task, Watch};
+use crate::engine::{EngineConfig, Task, Watch};
 use crate::error::EngineError;
 use crate::finish::Placement;
 use crate::frame::Size;
@@ -15,7 +15,7 @@ use crate::kept::{MatteOrder, MatteUse};
 use crate::model::Matter;
 use crate::pipeline::outlet::PartsOrder;
 use crate::pipeline::stretch::Stretch;
-use crate::pipeline::{self, Budget, Pipeline};
+use crate::pipeline::{self, Budget, Made, Pipeline};
 use crate::probe::Source;
 use crate::sound::Sound;
 use crate::tools::Tools;
@@ -162,29 +162,30 @@ impl Plan {
         Ok(Some(Budget { frames, paid_seconds }))
     }
 
-    /// Runs all of the source through. Returns the mean alpha of each frame.
+    /// Runs all of the source through.
     pub(crate) fn run(
         &self,
-        tools: &Tools,
+        config: &EngineConfig,
         task: &Task<'_>,
         backdrop: Backdrop,
         matter: &mut dyn Matter,
         watch: &dyn Watch,
-    ) -> Result<Vec<f32>, EngineError> {
-        pipeline::run(self.pipeline(tools, task, backdrop, matter, (Stretch::WHOLE, None))?, watch)
+    ) -> Result<Made, EngineError> {
+        pipeline::run(self.pipeline(config, task, backdrop, matter, (Stretch::WHOLE, None))?, watch)
     }
 
     /// The pipeline over a stretch of the source.
     pub(crate) fn pipeline<'p>(
         &'p self,
-        tools: &'p Tools,
+        config: &'p EngineConfig,
         task: &'p Task<'_>,
         backdrop: Backdrop,
         matter: &'p mut dyn Matter,
         (stretch, parts): (Stretch<'p>, Option<PartsOrder<'p>>),
     ) -> Result<Pipeline<'p>, EngineError> {
         Ok(Pipeline {
-            tools,
+            tools: &config.tools,
+            techniques: config.techniques,
             decode: self.decode(task),
             encode: self.encode(task),
             backdrop,

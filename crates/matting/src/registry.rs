@@ -84,6 +84,8 @@ pub struct MatteSpec {
     pub downsample_ratio: Option<String>,
     /// It is run on every so-manyth frame; the mattes between are carried by motion. 1 for the family recurrent.
     pub every: u32,
+    /// Regions of its subject that a still model is shown beside the whole frame, at most; each costs a run.
+    pub closer_looks: u32,
 }
 
 /// How a model is run.

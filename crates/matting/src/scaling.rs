@@ -98,6 +98,63 @@ impl Scaler {
     }
 }
 
+/// Scales mattes of one size to another, with 16 bits on the way: an 8-bit matte scaled up would show its steps.
+#[derive(Debug)]
+pub(crate) struct MatteScaler {
+    from: Size,
+    to: Size,
+    scaler: Scaler,
+    before: Vec<U16>,
+    after: Vec<U16>,
+}
+
+impl MatteScaler {
+    pub(crate) fn new(from: Size, to: Size) -> Self {
+        Self { from, to, scaler: Scaler::default(), before: Vec::new(), after: Vec::new() }
+    }
+
+    /// From 0..1 to 0..1.
+    pub(crate) fn scale(&mut self, matte: &[f32], scaled: &mut Vec<f32>) -> Result<(), EngineError> {
+        scaled.clear();
+        if self.from == self.to {
+            scaled.extend_from_slice(matte);
+            return Ok(());
+        }
+        self.run(matte)?;
+        scaled.extend(self.after.iter().map(|deep| f32::from(deep.0) / 65535.0));
+        Ok(())
+    }
+
+    /// From 0..1 to 0..=255.
+    pub(crate) fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
+        if self.from == self.to {
+            for (alpha, &value) in alpha.iter_mut().zip(matte) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
+                let rounded = (value * 255.0 + 0.5) as u8;
+                *alpha = rounded;
+            }
+            return Ok(());
+        }
+        self.run(matte)?;
+        for (alpha, deep) in alpha.iter_mut().zip(&self.after) {
+            // Rounded division by 257, without a division.
+            *alpha = ((u32::from(deep.0) * 255 + 32_895) >> 16) as u8;
+        }
+        Ok(())
+    }
+
+    fn run(&mut self, matte: &[f32]) -> Result<(), EngineError> {
+        self.before.clear();
+        self.before.extend(matte.iter().map(|&value| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 65535, rounded")]
+            let rounded = (value * 65535.0 + 0.5) as u16;
+            U16::new(rounded)
+        }));
+        self.after.resize(self.to.pixels(), U16::default());
+        self.scaler.deep_plane(&self.before, self.from, &mut self.after, self.to)
+    }
+}
+
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
     EngineError::io("cannot scale a plane")(std::io::Error::other(error))
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use rotoless_contract::Model;
 use rotoless_contract::worker::{MediaLimits, Stage};
+use rotoless_matting::Techniques;
 use rotoless_matting::bench::{
     CarriedReport, Cost, FreeReport, PeerOrder, Report, Resident, measure, measure_carried, measure_free,
     measure_resident, peer_order,
@@ -22,7 +23,7 @@ use rotoless_matting::{Engine, MatteUse, Task, Tools, Watch};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, order, summary};
-use crate::cli::BenchArgs;
+use crate::cli::PipelineBenchArgs;
 use crate::models::models_dir;
 use crate::remove::open_engine;
 
@@ -69,10 +70,10 @@ struct PeerAnswer {
     cost: Cost,
 }
 
-pub(super) fn run(args: &BenchArgs) -> Result<()> {
-    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
+pub(super) fn run(args: &PipelineBenchArgs) -> Result<()> {
+    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into(), Techniques::ALL)?;
     let work = tempfile::tempdir()?;
-    let clips = Clips { tools: find_tools()?, source: &args.clip, work: work.path() };
+    let clips = Clips { tools: find_tools()?, source: args.clip()?, work: work.path() };
     // First: what later measurements leave in the allocator would hide growth.
     let hd = clips.scaled("1080p.mp4", 1080, 1)?;
     let resident = vec![
@@ -130,15 +131,16 @@ impl Clips<'_> {
 }
 
 /// The clip itself and those of `--clips`, each with its true matte where there is one.
-fn light_clips(args: &BenchArgs) -> Result<Vec<(PathBuf, Option<PathBuf>)>> {
-    let mut clips = vec![args.clip.clone()];
+fn light_clips(args: &PipelineBenchArgs) -> Result<Vec<(PathBuf, Option<PathBuf>)>> {
+    let sample = args.clip()?;
+    let mut clips = vec![sample.to_owned()];
     if let Some(dir) = &args.clips {
         let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;
         let mut found = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
         found.retain(|path| path.extension().is_some_and(|extension| extension == "mp4"));
         found.sort();
         // The first one has been measured when it is the sample.
-        found.retain(|path| path.file_name() != args.clip.file_name());
+        found.retain(|path| path.file_name() != sample.file_name());
         clips.extend(found);
     }
     Ok(clips
@@ -190,14 +192,14 @@ fn peer(engine: &Engine, python: &Path, model: Model, clip: &Path, work: &Path) 
 }
 
 /// Starts this program anew and waits for its first frame.
-fn time_to_first_frame(args: &BenchArgs) -> Result<f64> {
+fn time_to_first_frame(args: &PipelineBenchArgs) -> Result<f64> {
     let started = Instant::now();
     let mut child = Command::new(std::env::current_exe()?)
         .args(["bench", "--first-frame", "--model", Model::Human.as_str(), "--threads", &args.threads.to_string()])
         .arg("--models")
         .arg(models_dir(&args.models))
         .arg("--clip")
-        .arg(&args.clip)
+        .arg(args.clip()?)
         .stdout(Stdio::piped())
         .spawn()?;
     let mut line = String::new();
@@ -213,14 +215,14 @@ fn time_to_first_frame(args: &BenchArgs) -> Result<f64> {
 }
 
 /// Says when the first frame is out and ends there.
-pub(super) fn first_frame(args: &BenchArgs) -> Result<()> {
-    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into())?;
+pub(super) fn first_frame(args: &PipelineBenchArgs) -> Result<()> {
+    let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into(), Techniques::ALL)?;
     let limits = MediaLimits::default();
-    let probe = engine.probe(&args.clip, &limits)?;
+    let probe = engine.probe(args.clip()?, &limits)?;
     let work = tempfile::tempdir()?;
     let output = work.path().join("output.webm");
     let task = Task {
-        input: &args.clip,
+        input: args.clip()?,
         output: &output,
         background: None,
         matte: MatteUse::Forget,

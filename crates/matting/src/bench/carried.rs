@@ -82,10 +82,10 @@ pub fn measure_carried(
     let size = plan.decode(&task).size();
     let mad = || truth.map(|truth| difference(tools, &kept, truth, size)).transpose();
     let mut matter = engine.take_model(model)?;
-    let carried = cost_of(|| plan.run(tools, &task, Backdrop::Nothing, &mut *matter, &Unwatched).map(drop))?;
+    let carried = cost_of(|| plan.run(engine.config(), &task, Backdrop::Nothing, &mut *matter, &Unwatched).map(drop))?;
     let carried_mad = mad()?;
     let mut every = EveryFrame(matter);
-    let raw = cost_of(|| plan.run(tools, &task, Backdrop::Nothing, &mut every, &Unwatched).map(drop))?;
+    let raw = cost_of(|| plan.run(engine.config(), &task, Backdrop::Nothing, &mut every, &Unwatched).map(drop))?;
     let raw_mad = mad()?;
     engine.give_back(model, every.0);
     let clip = clip.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -99,6 +99,7 @@ pub fn measure_free(engine: &Engine, clip: &Path, work_dir: &Path, runs: usize) 
         matte: matter.matte_size(decode.size()),
         placement: None,
         has_hard_alpha: plan.codecs.has_hard_alpha(),
+        clean_colour: engine.techniques().colour,
     };
     prepare(tools, decode, encode, Finisher::new(canvas, Backdrop::Nothing), &mut matter, &frames_file.0)?;
     let from_file = EncodeOrder { frames_from: FramesFrom::File(&frames_file.0), ..encode };
@@ -115,7 +116,7 @@ pub fn measure_free(engine: &Engine, clip: &Path, work_dir: &Path, runs: usize) 
         })?;
         let mut alpha = Vec::new();
         let pipeline = cost_of(|| {
-            alpha = plan.run(tools, &task, Backdrop::Nothing, &mut matter, &Unwatched)?;
+            alpha = plan.run(engine.config(), &task, Backdrop::Nothing, &mut matter, &Unwatched)?.means;
             Ok(())
         })?;
         let verification = cost_of(|| verify(tools, &plan.file, &plan.promise(&task, &alpha), &Unwatched).map(drop))?;

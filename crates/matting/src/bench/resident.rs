@@ -46,7 +46,7 @@ pub fn measure_resident(engine: &Engine, clip: &Path, work_dir: &Path) -> Result
     // Takes the peak back to what is resident now.
     std::fs::write("/proc/self/clear_refs", "5").map_err(EngineError::io("cannot reset the peak of memory"))?;
     let before = status("VmRSS:")?;
-    plan.run(engine.tools(), &task, Backdrop::Nothing, &mut Luma::default(), &Unwatched)?;
+    plan.run(engine.config(), &task, Backdrop::Nothing, &mut Luma::default(), &Unwatched)?;
     Ok(Resident { frames: probe.frames, before, peak: status("VmHWM:")? })
 }
 

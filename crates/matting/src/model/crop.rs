@@ -48,7 +48,8 @@ impl Cropper {
         model.infer(&self.picture, size, matte)
     }
 
-    /// Adds the matte of a region: where regions overlap, the greater value holds.
+    /// Adds the matte of a region; `merge` makes one value of what is there, what the region says, and how far it is to
+    /// be trusted there: 1, less at a border that is not the frame's.
     ///
     /// `matte` has the size `whole`, which has the frame's shape.
     pub(super) fn add(
@@ -58,6 +59,7 @@ impl Cropper {
         model: &mut NetworkMatter,
         whole: Size,
         matte: &mut [f32],
+        merge: impl Fn(f32, f32, f32) -> f32,
     ) -> Result<(), EngineError> {
         let Some(cut) = Cut::of(region, sight.size, whole) else { return Ok(()) };
         let size = model.picture_size(sight.size);
@@ -65,7 +67,7 @@ impl Cropper {
         maker.make_of(sight.colour, cut.area(sight.size, whole), &mut self.picture)?;
         model.infer(&self.picture, size, &mut self.matte)?;
         self.enlarge(size, cut.size)?;
-        self.merge(cut, whole, matte);
+        self.merge(cut, whole, matte, merge);
         Ok(())
     }
 
@@ -76,7 +78,7 @@ impl Cropper {
         self.scaler.deep_plane(&self.small, from, &mut self.large, to)
     }
 
-    fn merge(&self, cut: Cut, whole: Size, matte: &mut [f32]) {
+    fn merge(&self, cut: Cut, whole: Size, matte: &mut [f32], merge: impl Fn(f32, f32, f32) -> f32) {
         let rows = self.large.chunks_exact(cut.size.width).enumerate();
         let targets = matte.chunks_exact_mut(whole.width).skip(cut.top);
         for ((row, from), to) in rows.zip(targets) {
@@ -84,7 +86,7 @@ impl Cropper {
             let to = to.iter_mut().skip(cut.left);
             for ((column, value), to) in from.iter().enumerate().zip(to) {
                 let fade_x = fade(column, cut.size.width, cut.left > 0, cut.left + cut.size.width < whole.width);
-                *to = to.max(f32::from(value.0) / 65535.0 * fade_x * fade_y);
+                *to = merge(*to, f32::from(value.0) / 65535.0, fade_x * fade_y);
             }
         }
     }
@@ -122,6 +124,11 @@ impl Cut {
             height: self.size.height as f64 * y,
         }
     }
+}
+
+/// Of regions that overlap the greater value holds.
+pub(super) fn greatest(there: f32, seen: f32, trust: f32) -> f32 {
+    there.max(seen * trust)
 }
 
 /// What is left of a value at this place of a line.

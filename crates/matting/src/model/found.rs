@@ -51,6 +51,16 @@ impl Region {
         part.area()
     }
 
+    /// The least that covers both.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        Self {
+            left: self.left.min(other.left),
+            top: self.top.min(other.top),
+            right: self.right.max(other.right),
+            bottom: self.bottom.max(other.bottom),
+        }
+    }
+
     /// Intersection over union, 0..1.
     pub(super) fn overlap(&self, other: &Self) -> f32 {
         let shared = self.shared(other);

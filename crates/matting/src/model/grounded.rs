@@ -10,7 +10,7 @@
 use std::path::Path;
 
 use super::choice::Scene;
-use super::crop::Cropper;
+use super::crop::{Cropper, greatest};
 use super::detector::read_head;
 use super::found::{Found, distinct};
 use super::heat::HeatMapFinder;
@@ -181,7 +181,7 @@ impl Matter for GroundedMatter {
         matte.clear();
         matte.resize(whole.pixels(), 0.0);
         for region in &regions {
-            self.cropper.add(region, sight, &mut self.still, whole, matte)?;
+            self.cropper.add(region, sight, &mut self.still, whole, matte, greatest)?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ fn matter(model: &[u8], more: &str, batch: usize) -> Box<dyn Matter> {
 fn load_of(registry: &Registry, name: &str, dir: &Path, batch: usize) -> Box<dyn Matter> {
     let hardware = Hardware::new(Compute { batch, ..Compute::default() }, 2, dir);
     open_device(&Registry::builtin().unwrap(), &models_dir(), &hardware).unwrap();
-    load(registry, registry.by_name(name).unwrap(), dir, &hardware).unwrap()
+    load(registry, registry.by_name(name).unwrap(), dir, &hardware, crate::techniques::Techniques::NONE).unwrap()
 }
 
 fn frames(count: u32, picture: Size) -> Vec<Frame> {

@@ -36,7 +36,7 @@ impl Eye {
             Crossing::Border => false,
             Crossing::End => true,
         };
-        let handover = Handover { cuts: self.cuts.seen().clone(), matter: Vec::new() };
+        let handover = Handover { cuts: self.cuts.seen().clone(), ..Handover::default() };
         Some(Box::new(Border { handover, ends_stretch }))
     }
 

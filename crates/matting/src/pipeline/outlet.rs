@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ChildStdout;
 
+use super::Made;
 use super::queue::Queue;
 use super::stretch::{Border, Handover, Stretch};
 use super::supervise::StageEnd;
@@ -16,6 +17,7 @@ use crate::error::EngineError;
 use crate::frame::Frame;
 use crate::kept::{MatteOrder, MatteWriter};
 use crate::pack::Packer;
+use crate::quality::Score;
 use crate::tools::Tools;
 
 /// A segment whose files are whole.
@@ -23,8 +25,7 @@ use crate::tools::Tools;
 pub(crate) struct FinishedPart {
     /// Number of its first frame.
     pub first: u64,
-    /// Mean alpha of each frame, 0..1.
-    pub means: Vec<f32>,
+    pub made: Made,
     /// Its pictures, in the output's codec.
     pub pictures: PathBuf,
     /// Its mattes, when they are kept.
@@ -47,12 +48,12 @@ pub(crate) struct Parts<'a> {
     dir: &'a Path,
     finished: &'a Queue<FinishedPart>,
     first: u64,
-    means: Vec<f32>,
+    made: Made,
 }
 
 impl<'a> Parts<'a> {
     pub(crate) fn new(order: PartsOrder<'a>, stretch: &Stretch<'_>, finished: &'a Queue<FinishedPart>) -> Self {
-        Self { dir: order.dir, finished, first: stretch.first, means: Vec::new() }
+        Self { dir: order.dir, finished, first: stretch.first, made: Made::default() }
     }
 
     fn pictures(&self) -> PathBuf {
@@ -109,11 +110,12 @@ impl<'a> Outlet<'a> {
     }
 
     /// Adds a frame; `mean` is that of its alpha.
-    pub(crate) fn write(&mut self, frame: &Frame, mean: f32) -> Result<(), EngineError> {
+    pub(crate) fn write(&mut self, frame: &Frame, mean: f32, score: Option<Score>) -> Result<(), EngineError> {
         let Some(open) = &mut self.open else { return Ok(()) };
         open.encoder.write(if self.encode.codecs.with_alpha { frame.yuva() } else { frame.yuv() })?;
         if let Some(parts) = &mut self.parts {
-            parts.means.push(mean);
+            parts.made.means.push(mean);
+            parts.made.scores.extend(score);
         }
         Ok(())
     }
@@ -157,7 +159,7 @@ impl<'a> Outlet<'a> {
         if let Some(parts) = &mut self.parts {
             let finished = FinishedPart {
                 first: parts.first,
-                means: std::mem::take(&mut parts.means),
+                made: std::mem::take(&mut parts.made),
                 pictures: parts.pictures(),
                 mattes: self.kept.is_some().then(|| parts.mattes()),
                 handover,

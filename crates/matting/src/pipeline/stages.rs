@@ -7,13 +7,14 @@ use super::outlet::{FinishedPart, Outlet};
 use super::queue::Queue;
 use super::stretch::{Crossing, Stretch};
 use super::supervise::StageEnd;
-use super::{Budget, LOOK_AHEAD, Queues};
+use super::{Budget, Made, Queues};
 use crate::carried::Carrier;
 use crate::decode::Decoder;
 use crate::error::EngineError;
 use crate::finish::Finisher;
 use crate::frame::{Frame, Size};
 use crate::model::Matter;
+use crate::refine::{LOOK_AHEAD, Refiner};
 
 /// Decodes a stretch and the frames behind it that are looked at.
 pub(super) fn decode(
@@ -42,7 +43,7 @@ pub(super) fn decode(
         }
         let crossing = if left.is_none() { stretch.crossing(number) } else { Crossing::Inside };
         if crossing == Crossing::End {
-            left = Some(LOOK_AHEAD + 1);
+            left = Some(LOOK_AHEAD as u64 + 1);
         }
         left = left.map(|left| left - 1);
         frame.number = number;
@@ -111,30 +112,53 @@ pub(super) fn carry(mut carrier: Carrier, queues: &Queues) -> Result<(), StageEn
     Ok(())
 }
 
-/// Finishes frames and writes them; counts those that are written, and signs of life of those that are not. Returns the
-/// mean alpha of each.
+/// Steadies the mattes and refines their edges.
+pub(super) fn refine(refiner: Option<Refiner>, queues: &Queues) -> Result<(), StageEnd> {
+    let give = |_: &mut Refiner, frame: Frame| queues.refined.push(frame).map_err(StageEnd::from);
+    match refiner {
+        None => {
+            while let Some(frame) = queues.matted.pop()? {
+                queues.refined.push(frame)?;
+            }
+        }
+        Some(mut refiner) => {
+            while let Some(frame) = queues.matted.pop()? {
+                refiner.take(frame, give)?;
+            }
+            refiner.end(give)?;
+        }
+    }
+    queues.refined.close();
+    Ok(())
+}
+
+/// Finishes frames and writes them; counts those that are written, and signs of life of those that are not.
 pub(super) fn encode(
     mut outlet: Outlet<'_>,
     mut finisher: Finisher,
     first: u64,
     queues: &Queues,
     [written, alive]: [&AtomicU64; 2],
-) -> Result<Vec<f32>, StageEnd> {
-    let mut means = Vec::new();
+) -> Result<Made, StageEnd> {
+    let mut made = Made::default();
     let mut has_ended = false;
-    while let Some(mut frame) = queues.matted.pop()? {
+    while let Some(mut frame) = queues.refined.pop()? {
         if let Some(border) = frame.border.take() {
             has_ended = border.ends_stretch;
             outlet.cross(frame.number, *border)?;
         }
         if frame.number >= first && !has_ended {
-            finisher.make_alpha(&mut frame)?;
+            let score = frame.score.take();
+            if score.is_none() {
+                finisher.make_alpha(&mut frame)?;
+            }
             outlet.keep(frame.alpha())?;
             let done = finisher.finish(&mut frame)?;
             #[expect(clippy::cast_possible_truncation, reason = "a mean within 0..1")]
             let mean = done.mean as f32;
-            means.push(mean);
-            outlet.write(done.frame, mean)?;
+            outlet.write(done.frame, mean, score)?;
+            made.means.push(mean);
+            made.scores.extend(score);
             written.fetch_add(1, Ordering::Relaxed);
         } else {
             alive.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +166,7 @@ pub(super) fn encode(
         queues.free.push(frame)?;
     }
     outlet.finish()?;
-    Ok(means)
+    Ok(made)
 }
 
 /// Stores segments beside the work on the next ones.

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
+use crate::refine::RefineState;
 use crate::scene::Seen;
 
 /// What all stages carried from frame to frame, before a certain frame.
@@ -15,6 +16,7 @@ pub(crate) struct Handover {
     pub cuts: Seen,
     /// Of the model: [`crate::model::Matter::save`].
     pub matter: Vec<u8>,
+    pub refine: RefineState,
 }
 
 /// On the first frame of a segment.

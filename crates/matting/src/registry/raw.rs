@@ -47,6 +47,7 @@ struct RawModel {
     state: Vec<RawState>,
     downsample_ratio: Option<String>,
     every: Option<u32>,
+    closer_looks: Option<u32>,
     grounding: Option<RawGrounding>,
 }
 
@@ -184,8 +185,9 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
             if raw.grounding.is_some() {
                 found.add("grounding", "is for the family grounded");
             }
+            let looks = closer_looks(raw.closer_looks, family, &mut found);
             let (output, states, every) = (raw.output, raw.state, raw.every);
-            let raw = RawMatte { output, states, downsample_ratio: raw.downsample_ratio, every };
+            let raw = RawMatte { output, states, downsample_ratio: raw.downsample_ratio, every, closer_looks: looks };
             matte(raw, family, &mut found)
         }
     };
@@ -209,6 +211,7 @@ struct RawMatte {
     states: Vec<RawState>,
     downsample_ratio: Option<String>,
     every: Option<u32>,
+    closer_looks: u32,
 }
 
 fn matte(raw: RawMatte, family: Option<Family>, found: &mut Findings<'_>) -> Option<Work> {
@@ -221,7 +224,18 @@ fn matte(raw: RawMatte, family: Option<Family>, found: &mut Findings<'_>) -> Opt
     } else if every > 1 && family == Some(Family::Recurrent) {
         found.add("every", "is for the family still");
     }
-    Some(Work::Matte(MatteSpec { output: output?, states: states?, downsample_ratio: optional(ratio)?, every }))
+    let closer_looks = raw.closer_looks;
+    let (output, states, downsample_ratio) = (output?, states?, optional(ratio)?);
+    Some(Work::Matte(MatteSpec { output, states, downsample_ratio, every, closer_looks }))
+}
+
+fn closer_looks(looks: Option<u32>, family: Option<Family>, found: &mut Findings<'_>) -> u32 {
+    const MOST: u32 = 8;
+    let looks = looks.unwrap_or_default();
+    if looks > MOST || (looks > 0 && family == Some(Family::Recurrent)) {
+        found.add("closer_looks", "is at most 8, and for the family still");
+    }
+    looks
 }
 
 fn grounded(raw: Option<RawGrounding>, is_all: bool, found: &mut Findings<'_>) -> Option<Work> {

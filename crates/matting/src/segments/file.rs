@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::pipeline::stretch::Handover;
+use crate::quality::Score;
 
 const DESCRIPTION: &str = "segment.json";
 const DESCRIPTION_DIGEST: &str = "segment.json.sha256";
@@ -35,6 +36,8 @@ pub(super) struct Description {
     pub first: u64,
     /// Mean alpha of each of its frames, 0..1.
     pub means: Vec<f32>,
+    /// How good the matte of each is.
+    pub scores: Vec<Score>,
 }
 
 /// The description with the digests of what stands behind it.
@@ -202,7 +205,14 @@ mod tests {
     const PLAN: &str = "0123456789abcdef0123456789abcdef";
 
     fn description() -> Description {
-        Description { v: 1, plan: PLAN.to_owned(), index: 3, first: 90, means: vec![0.1, 1.0 / 3.0] }
+        Description {
+            v: 1,
+            plan: PLAN.to_owned(),
+            index: 3,
+            first: 90,
+            means: vec![0.1, 1.0 / 3.0],
+            scores: vec![Score::default(); 2],
+        }
     }
 
     fn packed(dir: &Path) -> std::path::PathBuf {

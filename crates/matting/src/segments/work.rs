@@ -23,10 +23,11 @@ use crate::error::EngineError;
 use crate::join::{Part, join_mattes, join_pictures};
 use crate::kept::MatteUse;
 use crate::model::Matter;
-use crate::pipeline;
 use crate::pipeline::outlet::{FinishedPart, PartsOrder};
 use crate::pipeline::stretch::{Borders, Crossing, Handover, Stretch};
+use crate::pipeline::{self, Made};
 use crate::plan::Plan;
+use crate::refine;
 use crate::registry::Sha256;
 
 /// Of what is handed over, and of everything in the engine that decides a matte's bits: one that differs takes no
@@ -43,19 +44,25 @@ pub(crate) struct Segmented<'a> {
     /// Of the store's segments.
     name: String,
     dir: PathBuf,
-    made: Mutex<BTreeMap<u32, Made>>,
+    made: Mutex<BTreeMap<u32, Segment>>,
     /// The last segment that was made here was made by somebody else as well.
     is_overtaken: AtomicBool,
 }
 
 /// A segment whose files are here.
 #[derive(Debug)]
-struct Made {
-    means: Vec<f32>,
+struct Segment {
+    made: Made,
     pictures: PathBuf,
     mattes: Option<PathBuf>,
     /// It was made by another attempt, or another engine.
     was_fetched: bool,
+}
+
+impl Segment {
+    fn frames(&self) -> u64 {
+        self.made.means.len() as u64
+    }
 }
 
 /// Everything that decides what is in a segment.
@@ -70,6 +77,8 @@ struct Identity<'a> {
     timeline: String,
     length: u64,
     keeps_mattes: bool,
+    /// What is added to the model's mattes, and groups of frames: both change bits.
+    engine_config: String,
     /// Segments made before were not good.
     anew: bool,
 }
@@ -111,6 +120,7 @@ fn identity(engine: &Engine, task: &Task<'_>, plan: &Plan, cut: Cut, anew: bool)
         timeline: format!("{:?} {}", plan.source, plan.frames),
         length: cut.first(1),
         keeps_mattes: matches!(task.matte, MatteUse::Keep(_)),
+        engine_config: format!("{:?} {}", engine.techniques(), engine.config().compute.batch()),
         anew,
     };
     let text = serde_json::to_vec(&identity).map_err(|error| EngineError::Handover { detail: error.to_string() })?;
@@ -120,8 +130,8 @@ fn identity(engine: &Engine, task: &Task<'_>, plan: &Plan, cut: Cut, anew: bool)
 }
 
 impl Segmented<'_> {
-    /// Makes the output. Returns the mean alpha of each frame, and the output as verified.
-    pub(crate) fn run(mut self, watch: &dyn Watch) -> Result<(Vec<f32>, OutputInfo), EngineError> {
+    /// Makes the output. Returns what is known of its frames, and the output as verified.
+    pub(crate) fn run(mut self, watch: &dyn Watch) -> Result<(Made, OutputInfo), EngineError> {
         let outcome = self.attempt(watch);
         let has_fetched = self.lock().values().any(|made| made.was_fetched);
         match outcome {
@@ -136,13 +146,13 @@ impl Segmented<'_> {
         }
     }
 
-    fn attempt(&self, watch: &dyn Watch) -> Result<(Vec<f32>, OutputInfo), EngineError> {
+    fn attempt(&self, watch: &dyn Watch) -> Result<(Made, OutputInfo), EngineError> {
         self.make(Role::Lead, watch)?;
         let tools = self.engine.tools();
         let joined = self.join();
-        let means = joined.map_err(|error| self.plan.blamed(tools, self.task, error))?;
-        let output = self.engine.verified(self.task, self.plan, &means, watch)?;
-        Ok((means, output))
+        let made = joined.map_err(|error| self.plan.blamed(tools, self.task, error))?;
+        let output = self.engine.verified(self.task, self.plan, &made.means, watch)?;
+        Ok((made, output))
     }
 
     /// Makes segments for another engine; returns how many.
@@ -219,7 +229,8 @@ impl Segmented<'_> {
             tracing::warn!(segment = index, frames, "a segment is not what it should be and is made again");
             return None;
         }
-        self.lock().insert(index, Made { means: description.means, pictures, mattes, was_fetched: true });
+        let made = Made { means: description.means, scores: description.scores };
+        self.lock().insert(index, Segment { made, pictures, mattes, was_fetched: true });
         Some(handover)
     }
 
@@ -244,27 +255,29 @@ impl Segmented<'_> {
         borders: &dyn Borders,
         watch: &dyn Watch,
     ) -> Result<(), EngineError> {
-        let (tools, task, plan) = (self.engine.tools(), self.task, self.plan);
-        let backdrop = Backdrop::open(tools, &plan.backdrop(task))?;
+        let (task, plan) = (self.task, self.plan);
+        let backdrop = Backdrop::open(self.engine.tools(), &plan.backdrop(task))?;
         let sink = |part| self.finished(part);
         let parts = PartsOrder { dir: &self.dir, sink: &sink };
         tracing::info!(segment = index, of = self.cut.count(), is_resumed = carried.is_some(), "working on segments");
         self.engine.with_model(task.spec.model, |matter: &mut dyn Matter| {
-            let lead_in = if carried.is_some() { 0 } else { matter.lead_in() };
+            let lead_in = if carried.is_some() { 0 } else { matter.lead_in() + refine::LEAD_IN };
             let stretch = Stretch { first: self.cut.first(index), lead_in, carried, borders: Some(borders) };
             let there = self.there().iter().filter(|there| **there).count() as u64;
             let already = there * self.cut.first(1);
             let watch = Ahead { watch, first: stretch.first, already };
-            pipeline::run(plan.pipeline(tools, task, backdrop, matter, (stretch, Some(parts)))?, &watch).map(drop)
+            pipeline::run(plan.pipeline(self.engine.config(), task, backdrop, matter, (stretch, Some(parts)))?, &watch)
+                .map(drop)
         })
     }
 
     /// A segment's encoders have ended. On a thread beside the pipeline's stages.
     fn finished(&self, part: FinishedPart) -> Result<(), EngineError> {
-        let FinishedPart { first, means, pictures, mattes, handover } = part;
+        let FinishedPart { first, made, pictures, mattes, handover } = part;
         let Some(index) = self.cut.beginning_at(first) else { return Ok(()) };
         let is_last = handover.is_none();
-        let description = Description { v: 1, plan: self.name.clone(), index, first, means };
+        let Made { means, scores } = made;
+        let description = Description { v: 1, plan: self.name.clone(), index, first, means, scores };
         // The last one a lone engine makes is in its output in a moment.
         let is_needed = self.segments.shared || !is_last;
         if is_needed {
@@ -282,26 +295,30 @@ impl Segmented<'_> {
             }
             let _ = std::fs::remove_file(&packed);
         }
-        let made = Made { means: description.means, pictures, mattes, was_fetched: false };
-        self.lock().insert(index, made);
+        let made = Made { means: description.means, scores: description.scores };
+        self.lock().insert(index, Segment { made, pictures, mattes, was_fetched: false });
         Ok(())
     }
 
-    fn join(&self) -> Result<Vec<f32>, EngineError> {
-        let made = self.lock();
-        let part = |file: &PathBuf, made: &Made| Part { file: file.clone(), frames: made.means.len() as u64 };
-        let pictures: Vec<Part> = made.values().map(|made| part(&made.pictures, made)).collect();
-        let mattes: Vec<Part> =
-            made.values().filter_map(|made| made.mattes.as_ref().map(|file| part(file, made))).collect();
+    fn join(&self) -> Result<Made, EngineError> {
+        let segments = self.lock();
+        let part = |file: &PathBuf, segment: &Segment| Part { file: file.clone(), frames: segment.frames() };
+        let pictures: Vec<Part> = segments.values().map(|segment| part(&segment.pictures, segment)).collect();
+        let mattes = segments.values().filter_map(|segment| segment.mattes.as_ref().map(|file| part(file, segment)));
         let tools = self.engine.tools();
         join_pictures(tools, &pictures, &self.plan.encode(self.task))?;
         if let MatteUse::Keep(file) = self.task.matte {
-            join_mattes(tools, &mattes, &self.plan.mattes(file))?;
+            join_mattes(tools, &mattes.collect::<Vec<_>>(), &self.plan.mattes(file))?;
         }
-        Ok(made.values().flat_map(|made| made.means.iter().copied()).collect())
+        let mut all = Made::default();
+        for Segment { made, .. } in segments.values() {
+            all.means.extend(&made.means);
+            all.scores.extend(&made.scores);
+        }
+        Ok(all)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Made>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Segment>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -59,6 +59,7 @@ fn a_gpu_is_used_or_its_absence_is_an_error_at_once() {
             tools: tools(),
             threads: 0,
             compute: Compute::on(device),
+            techniques: rotoless_matting::Techniques::ALL,
         });
         match opened {
             Ok(engine) => assert_eq!(engine.provider(), device.provider()),

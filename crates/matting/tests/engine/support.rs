@@ -10,7 +10,7 @@ use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::registry::Registry;
 use rotoless_matting::{
-    Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Tools, Watch, tiny,
+    Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch, tiny,
 };
 
 pub(crate) fn tools() -> Tools {
@@ -39,7 +39,8 @@ pub(crate) fn engine() -> &'static Engine {
 
 pub(crate) fn open(models_dir: PathBuf) -> Engine {
     let shown = models_dir.display().to_string();
-    Engine::open(EngineConfig { models_dir, tools: tools(), threads: 0, compute: Compute::default() })
+    let (tools, compute, techniques) = (tools(), Compute::default(), Techniques::ALL);
+    Engine::open(EngineConfig { models_dir, tools, threads: 0, compute, techniques })
         .unwrap_or_else(|error| panic!("{error}; models are looked for in {shown} (ROTOLESS_MODELS)"))
 }
 
@@ -246,7 +247,8 @@ fn engine_of(bench: &Bench, tools: Tools, compute: Compute, (file, model, entry)
     if !link.exists() {
         std::os::unix::fs::symlink(&library, link).unwrap();
     }
-    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, compute })
+    let techniques = Techniques::ALL;
+    Engine::open(EngineConfig { models_dir: directory, tools, threads: 0, compute, techniques })
         .unwrap_or_else(|error| panic!("{error}; it is looked for at {} (ROTOLESS_MODELS)", library.display()))
 }
 

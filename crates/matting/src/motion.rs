@@ -11,13 +11,13 @@ use crate::frame::Size;
 const BLOCK: usize = 8;
 
 /// Distance of blocks, px: each pixel is in four of them.
-pub(super) const STEP: usize = 4;
+pub(crate) const STEP: usize = 4;
 
 /// The first block begins so far outside, px.
 const OVERHANG: usize = 2;
 
 /// The middle of the first block, px.
-pub(super) const GRID_ORIGIN: f32 = 1.5;
+pub(crate) const GRID_ORIGIN: f32 = 1.5;
 
 /// Sizes of the plane: whole, half, quarter.
 const LEVELS: usize = 3;
@@ -36,7 +36,7 @@ const FOUND: u32 = (BLOCK * BLOCK / 2) as u32;
 
 /// A luma plane from its whole size down.
 #[derive(Debug)]
-pub(super) struct Pyramid([Plane; LEVELS]);
+pub(crate) struct Pyramid([Plane; LEVELS]);
 
 /// A plane with its outermost pixels repeated around it.
 #[derive(Debug)]
@@ -47,14 +47,14 @@ struct Plane {
 }
 
 impl Pyramid {
-    pub(super) fn new(size: Size) -> Self {
+    pub(crate) fn new(size: Size) -> Self {
         Self(std::array::from_fn(|level| {
             Plane::new(Size { width: (size.width >> level).max(1), height: (size.height >> level).max(1) })
         }))
     }
 
     /// Takes a plane of the size that it was made for.
-    pub(super) fn fill(&mut self, luma: &[u8]) {
+    pub(crate) fn fill(&mut self, luma: &[u8]) {
         let [whole, half, quarter] = &mut self.0;
         for (y, row) in luma.chunks_exact(whole.size.width).enumerate().take(whole.size.height) {
             whole.row_mut(y).copy_from_slice(row);
@@ -147,7 +147,7 @@ impl Vector {
 
 /// Where a block was found.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// px.
     pub x: i16,
     /// px.
@@ -158,7 +158,7 @@ pub(super) struct Found {
 
 /// Where all blocks of a plane are in another one.
 #[derive(Debug)]
-pub(super) struct Field {
+pub(crate) struct Field {
     /// From fine to coarse.
     levels: [Grid; LEVELS],
     errors: Vec<u32>,
@@ -174,7 +174,7 @@ struct Grid {
 }
 
 impl Field {
-    pub(super) fn new(size: Size) -> Self {
+    pub(crate) fn new(size: Size) -> Self {
         let levels = std::array::from_fn(|level| {
             let blocks = |side: usize| (side >> level).max(1).div_ceil(STEP);
             let size = Size { width: blocks(size.width), height: blocks(size.height) };
@@ -184,12 +184,12 @@ impl Field {
     }
 
     /// Counted in blocks.
-    pub(super) fn size(&self) -> Size {
+    pub(crate) fn size(&self) -> Size {
         self.levels[0].size
     }
 
     /// Row by row.
-    pub(super) fn blocks(&self) -> impl Iterator<Item = Found> {
+    pub(crate) fn blocks(&self) -> impl Iterator<Item = Found> {
         self.levels[0].vectors.iter().zip(&self.errors).map(|(vector, error)| Found {
             x: vector.x,
             y: vector.y,
@@ -198,7 +198,7 @@ impl Field {
     }
 
     /// Finds the blocks of `of` in `within`.
-    pub(super) fn match_blocks(&mut self, of: &Pyramid, within: &Pyramid) {
+    pub(crate) fn match_blocks(&mut self, of: &Pyramid, within: &Pyramid) {
         for level in (0..LEVELS).rev() {
             let (finer, coarser) = self.levels.split_at_mut(level + 1);
             let Some(grid) = finer.last_mut() else { return };
