@@ -74,7 +74,7 @@ pub(super) fn pack(
 ) -> io::Result<()> {
     let head = Head {
         description: description.clone(),
-        handover: handover.map(|bytes| Member::of_reader(bytes)).transpose()?,
+        handover: handover.map(Member::of_reader).transpose()?,
         pictures: Member::of_reader(File::open(files.pictures)?)?,
         mattes: files.mattes.map(|file| Member::of_reader(File::open(file)?)).transpose()?,
     };
