@@ -11,7 +11,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_sqs::config::SharedCredentialsProvider;
 use rotoless_contract::Model;
 use rotoless_egress::{Egress, Limits, Policy};
-use rotoless_matting::{Engine, EngineConfig, EngineError, Techniques, Tools, ToolsError};
+use rotoless_matting::{Device, Engine, EngineConfig, EngineError, Techniques, Tools, ToolsError};
 use secrecy::ExposeSecret;
 
 use crate::backoff::Backoff;
@@ -124,8 +124,11 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
         return Err(RunError::MissingCodecs(missing));
     }
     let (models_dir, threads, compute) = (config.models_dir.clone(), config.threads, config.compute);
-    let techniques = Techniques::ALL;
+    if let Device::TensorRt(_) = compute.device {
+        tracing::info!("TensorRT builds each model before it first runs it, unless that was done before: minutes each");
+    }
     // A GPU is tried here, so that a worker whose GPU is gone never takes a job.
+    let techniques = Techniques::ALL;
     let engine = Engine::open(EngineConfig { models_dir, tools, threads, compute, techniques })?;
     let mut installed = 0;
     for model in Model::ALL {

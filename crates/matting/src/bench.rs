@@ -188,6 +188,7 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
     let mut matter = engine.take_model(spec.model)?;
     matter.begin(spec.text_prompt.as_deref())?;
     let (order, encode) = (plan.decode(&task), plan.encode(&task));
+    matter.warm_up(order.size())?;
     let picture = matter.picture_size(order.size());
     let canvas = Canvas {
         frame: order.size(),

@@ -25,7 +25,7 @@ use self::gpu::Placing;
 pub(super) use self::provider::open_device;
 #[cfg(test)]
 pub(super) use self::provider::runtime_for_tests;
-use crate::device::{DeviceError, Hardware};
+use crate::device::Hardware;
 use crate::error::EngineError;
 
 /// A loaded network.
@@ -141,13 +141,9 @@ impl Network {
             Stored::File(file) => builder.commit_from_file(file),
             Stored::Bytes(bytes, _) => builder.commit_from_memory(bytes),
         };
-        // A provider finds out here that it has no device.
-        let unusable = |error: ort::Error| {
-            if device.is_gpu() { refused(DeviceError::Unusable { detail: error.to_string() }) } else { failed(error) }
-        };
-        let session = session.map_err(unusable)?;
+        let session = session.map_err(failed)?;
         placement::check(&session, device, name).map_err(failed)?.map_err(refused)?;
-        Self::around(session, hardware).map_err(unusable)
+        Self::around(session, hardware).map_err(failed)
     }
 
     fn around(session: Session, hardware: &Hardware) -> Result<Self, ort::Error> {

@@ -110,7 +110,9 @@ fn register(
     builder: SessionBuilder,
     providers: &[ort::ep::ExecutionProviderDispatch],
 ) -> Result<SessionBuilder, DeviceError> {
-    builder.with_execution_providers(providers).map_err(|error| DeviceError::Unusable { detail: error.to_string() })
+    builder
+        .with_execution_providers(providers)
+        .map_err(|error| DeviceError::Unusable { detail: error.to_string().trim().to_owned() })
 }
 
 #[cfg(feature = "cuda")]

@@ -117,7 +117,13 @@ fn probe(hardware: &Hardware) -> Result<(), EngineError> {
     for plane in picture.chunks_exact_mut(side * side) {
         plane.iter_mut().skip(band).take(band).for_each(|value| *value = 1.0);
     }
-    let mut network = Network::load(name, Stored::Bytes(&tiny::luma_threshold_model(0.5, 1.0), None), hardware)?;
+    let refused = |source| EngineError::Device { device: hardware.compute.device, source };
+    let unusable = |detail: String| refused(DeviceError::Unusable { detail });
+    let network = Network::load(name, Stored::Bytes(&tiny::luma_threshold_model(0.5, 1.0), None), hardware);
+    let mut network = network.map_err(|error| {
+        // The network is right: whatever is wrong is the device, which a provider may look for only now.
+        if let EngineError::Model { detail, .. } = error { unusable(detail) } else { error }
+    })?;
     let shape = [1, 3, side, side];
     let feeds = [Feed { name: tiny::INPUT, shape: &shape, values: Numbers::Floats(&picture) }];
     let run = Run { feeds: &feeds, carried_in: Vec::new(), carried_out: &[], read: &[tiny::MATTE] };
@@ -129,7 +135,6 @@ fn probe(hardware: &Hardware) -> Result<(), EngineError> {
         }
         _ => false,
     };
-    let refused = |source| EngineError::Device { device: hardware.compute.device, source };
     match network.run(run, is_right) {
         Ok((true, _)) => Ok(()),
         Ok((false, _)) => Err(refused(DeviceError::Wrong { detail: "a known picture's matte".to_owned() })),
