@@ -74,31 +74,38 @@ pub(super) fn run(args: &PipelineBenchArgs) -> Result<()> {
     let engine = open_engine(&models_dir(&args.models), args.threads, args.compute.into(), Techniques::ALL)?;
     let work = tempfile::tempdir()?;
     let clips = Clips { tools: find_tools()?, source: args.clip()?, work: work.path() };
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    say(format_args!("profile {profile}\n"))?;
     // First: what later measurements leave in the allocator would hide growth.
     let hd = clips.scaled("1080p.mp4", 1080, 1)?;
-    let resident = vec![
-        measure_resident(&engine, &hd, work.path())?,
-        measure_resident(&engine, &clips.scaled("long.mp4", 1080, LONG)?, work.path())?,
-    ];
+    let mut resident = Vec::new();
+    for clip in [&hd, &clips.scaled("long.mp4", 1080, LONG)?] {
+        resident.push(measure_resident(&engine, clip, work.path())?);
+        resident.last().map_or(Ok(()), |found| say(resident_line(found)))?;
+    }
+    let times = (0..RUNS).map(|_| time_to_first_frame(args)).collect::<Result<Vec<_>>>()?;
+    let first_frame_seconds = summary::median(times.into_iter());
+    say(format_args!("first frame of human out after {first_frame_seconds:.2} s"))?;
     let free = measure_free(&engine, &hd, work.path(), RUNS)?;
-    let first_frame_seconds =
-        summary::median((0..RUNS).map(|_| time_to_first_frame(args)).collect::<Result<Vec<_>>>()?.into_iter());
+    say(free_table(&free)?)?;
     let middle = clips.scaled("720p.mp4", 720, 1)?;
     let floor = measure(&engine, &middle, &order(Model::Human), work.path())?;
+    say(format_args!("\n{}", floor.table().trim_end()))?;
     let mut carried = Vec::new();
     for (clip, truth) in light_clips(args)? {
-        carried.push(measure_carried(&engine, &clip, truth.as_deref(), Model::Light, work.path())?);
+        let report = measure_carried(&engine, &clip, truth.as_deref(), Model::Light, work.path())?;
+        say(carried_table(&report)?)?;
+        carried.push(report);
     }
     let mut peers = Vec::new();
     if let Some(python) = &args.peer {
-        for (model, clip) in [(Model::Human, &middle), (Model::Light, &middle)] {
-            peers.push(peer(&engine, python, model, clip, work.path())?);
+        for model in [Model::Human, Model::Light] {
+            let found = peer(&engine, python, model, &middle, work.path())?;
+            say(peer_table(&found)?)?;
+            peers.push(found);
         }
     }
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    let figures = Figures { profile, floor, free, peers, carried, resident, first_frame_seconds };
-    write!(std::io::stdout().lock(), "{}", figures.table()?)?;
-    keep(args, &figures)
+    keep(args, &Figures { profile, floor, free, peers, carried, resident, first_frame_seconds })
 }
 
 fn find_tools() -> Result<Tools> {
@@ -260,47 +267,48 @@ impl Watch for First {
     }
 }
 
-impl Figures {
-    fn table(&self) -> Result<String> {
-        let mut text = format!("profile {}\n\n{}", self.profile, self.floor.table());
-        let FreeReport { frames, width, height, pipeline, verification, ffmpeg } = self.free;
-        writeln!(text, "\nfree model, {width}x{height}, {frames} frames, best of {RUNS}")?;
-        for (name, cost) in [("pipeline", pipeline), ("its verification", verification), ("ffmpeg alone", ffmpeg)] {
-            row(&mut text, name, cost, frames)?;
-        }
-        writeln!(
-            text,
-            "frames/s over ffmpeg's: {:.3}, verified {:.3}; CPU time of ffmpeg over ours: {:.3}",
-            self.free.ratio(),
-            self.free.verified_ratio(),
-            self.free.cpu_ratio()
-        )?;
-        for Peer { model, frames, width, height, ours, theirs } in &self.peers {
-            writeln!(text, "\n{model} beside a plain Python loop, {width}x{height}")?;
-            row(&mut text, "ours, verified", *ours, *frames)?;
-            row(&mut text, "theirs", *theirs, *frames)?;
-            let (wall, cpu) = (theirs.wall_seconds / ours.wall_seconds, theirs.cpu_seconds / ours.cpu_seconds);
-            writeln!(text, "frames/s over theirs: {wall:.2}; CPU time of theirs over ours: {cpu:.2}")?;
-        }
-        writeln!(text, "\nlight beside its model on every frame")?;
-        for report in &self.carried {
-            let CarriedReport { clip, frames, carried, raw, carried_mad, raw_mad } = report;
-            row(&mut text, clip, *carried, *frames)?;
-            row(&mut text, "  on every frame", *raw, *frames)?;
-            write!(text, "CPU time of every frame over ours: {:.2}", report.speed())?;
-            if let (Some(carried), Some(raw), Some(error)) = (carried_mad, raw_mad, report.error()) {
-                write!(text, "; MAD·10³ {carried:.2}, on every frame {raw:.2}: {:+.1} %", (error - 1.0) * 100.0)?;
-            }
-            writeln!(text)?;
-        }
-        writeln!(text)?;
-        for Resident { frames, before, peak } in &self.resident {
-            let (before, more) = (before >> 20, peak.saturating_sub(*before) >> 20);
-            writeln!(text, "resident memory, 1080p, {frames} frames: {before} MiB, at most {more} MiB more")?;
-        }
-        writeln!(text, "first frame of human out after {:.2} s", self.first_frame_seconds)?;
-        Ok(text)
+/// Says what was measured as soon as it was: the whole takes minutes.
+fn say(text: impl std::fmt::Display) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+fn free_table(report: &FreeReport) -> Result<String> {
+    let FreeReport { frames, width, height, pipeline, verification, ffmpeg } = *report;
+    let mut text = format!("\nfree model, {width}x{height}, {frames} frames, best of {RUNS}\n");
+    for (name, cost) in [("pipeline", pipeline), ("its verification", verification), ("ffmpeg alone", ffmpeg)] {
+        row(&mut text, name, cost, frames)?;
     }
+    let (wall, verified, cpu) = (report.ratio(), report.verified_ratio(), report.cpu_ratio());
+    write!(text, "frames/s over ffmpeg's: {wall:.3}, verified {verified:.3}; CPU time of ffmpeg over ours: {cpu:.3}")?;
+    Ok(text)
+}
+
+fn peer_table(Peer { model, frames, width, height, ours, theirs }: &Peer) -> Result<String> {
+    let mut text = format!("\n{model} beside a plain Python loop, {width}x{height}\n");
+    row(&mut text, "ours, verified", *ours, *frames)?;
+    row(&mut text, "theirs", *theirs, *frames)?;
+    let (wall, cpu) = (theirs.wall_seconds / ours.wall_seconds, theirs.cpu_seconds / ours.cpu_seconds);
+    write!(text, "frames/s over theirs: {wall:.2}; CPU time of theirs over ours: {cpu:.2}")?;
+    Ok(text)
+}
+
+fn carried_table(report: &CarriedReport) -> Result<String> {
+    let CarriedReport { clip, frames, carried, raw, carried_mad, raw_mad } = report;
+    let mut text = format!("\nlight, {clip}\n");
+    row(&mut text, "carried", *carried, *frames)?;
+    row(&mut text, "model on every frame", *raw, *frames)?;
+    write!(text, "CPU time of every frame over carried: {:.2}", report.speed())?;
+    if let (Some(carried), Some(raw), Some(error)) = (carried_mad, raw_mad, report.error()) {
+        write!(text, "; MAD·10³ {carried:.2}, on every frame {raw:.2}: {:+.1} %", (error - 1.0) * 100.0)?;
+    }
+    Ok(text)
+}
+
+fn resident_line(Resident { frames, before, peak }: &Resident) -> String {
+    let (before, more) = (before >> 20, peak.saturating_sub(*before) >> 20);
+    format!("resident memory, 1080p, {frames} frames: {before} MiB, at most {more} MiB more")
 }
 
 fn row(text: &mut String, name: &str, cost: Cost, frames: u64) -> std::fmt::Result {
