@@ -122,7 +122,12 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
     if !missing.is_empty() {
         return Err(RunError::MissingCodecs(missing));
     }
-    let engine = Engine::open(EngineConfig { models_dir: config.models_dir.clone(), tools, threads: config.threads, techniques: Techniques::ALL })?;
+    let engine = Engine::open(EngineConfig {
+        models_dir: config.models_dir.clone(),
+        tools,
+        threads: config.threads,
+        techniques: Techniques::ALL,
+    })?;
     let mut installed = 0;
     for model in Model::ALL {
         match engine.check_model(*model) {

@@ -24,10 +24,12 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
     let tools = check_tools(&mut findings);
     check_models(&models, &mut findings);
     if let Some(tools) = tools {
-        findings.push(match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, techniques: Techniques::ALL }) {
-            Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
-            Err(err) => Finding::Missing(format!("ONNX Runtime: {err}. Run `rotoless models fetch`")),
-        });
+        findings.push(
+            match Engine::open(EngineConfig { models_dir: models, tools, threads: 0, techniques: Techniques::ALL }) {
+                Ok(engine) => Finding::Fine(format!("ONNX Runtime loads; models run on: {}", engine.provider())),
+                Err(err) => Finding::Missing(format!("ONNX Runtime: {err}. Run `rotoless models fetch`")),
+            },
+        );
     }
     findings.push(match Isolation::of_this_machine() {
         Isolation::Network | Isolation::UserAndNetwork => Finding::Fine("ffmpeg runs without a network".to_owned()),

@@ -386,9 +386,8 @@ impl QualityRow {
     /// The row for people.
     #[must_use]
     pub fn line(&self) -> String {
-        let figures = |f: &Figures| {
-            format!("{:>7.2} {:>7.2} {:>7.2} {:>6.2} {:>5.3}", f.mad, f.mse, f.gradient, f.dtssd, f.iou)
-        };
+        let figures =
+            |f: &Figures| format!("{:>7.2} {:>7.2} {:>7.2} {:>6.2} {:>5.3}", f.mad, f.mse, f.gradient, f.dtssd, f.iou);
         let ratio = |ours: f64, raw: f64| if raw == 0.0 && ours == 0.0 { 1.0 } else { ours / raw };
         let (raw, ours) = (&self.raw, &self.ours);
         let mut line = format!(

@@ -39,9 +39,9 @@ mod scaling;
 mod scene;
 mod sound;
 mod stills;
+mod techniques;
 #[cfg(test)]
 mod test_runtime;
-mod techniques;
 pub mod tfjs;
 mod timeline;
 pub mod tiny;

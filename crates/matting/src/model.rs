@@ -20,8 +20,8 @@ use std::path::Path;
 
 use rotoless_contract::Model;
 
-pub(crate) use self::found::Region;
 use self::attention::AttentiveMatter;
+pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
 use self::session::{Answer, Carried, Feed, Network, Numbers, Run, Terminator};
 use crate::child::Killer;

@@ -8,6 +8,8 @@
 mod along;
 mod edges;
 mod steady;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 

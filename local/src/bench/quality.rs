@@ -13,7 +13,11 @@ pub(crate) fn run(args: &QualityBenchArgs) -> Result<()> {
     if clips(&args.clips)?.is_empty() {
         bail!("{} holds no NAME.mp4 with NAME.alpha.mkv beside it", args.clips.display());
     }
-    let engine = open_engine(&models_dir(&ModelsDir { models: args.models_dir.clone() }), args.threads, args.techniques.left()?)?;
+    let engine = open_engine(
+        &models_dir(&ModelsDir { models: args.models_dir.clone() }),
+        args.threads,
+        args.techniques.left()?,
+    )?;
     for directory in args.sheets.iter().chain(&args.mattes) {
         std::fs::create_dir_all(directory).with_context(|| format!("cannot make {}", directory.display()))?;
     }

@@ -131,7 +131,8 @@ fn gradient(alpha: &[u8], size: Size, [smooth, steep]: &mut [Vec<f32>; 2], out: 
 /// The Gaussian and its derivative; their product in two dimensions has length 1.
 fn kernels() -> ([f32; 2 * REACH + 1], [f32; 2 * REACH + 1]) {
     let at = |place: usize| place as f32 - REACH as f32;
-    let gaussian: [f32; 2 * REACH + 1] = std::array::from_fn(|place| (-at(place) * at(place) / (2.0 * SIGMA * SIGMA)).exp());
+    let gaussian: [f32; 2 * REACH + 1] =
+        std::array::from_fn(|place| (-at(place) * at(place) / (2.0 * SIGMA * SIGMA)).exp());
     let derivative: [f32; 2 * REACH + 1] = std::array::from_fn(|place| -at(place) * gaussian[place]);
     let length = |kernel: &[f32]| kernel.iter().map(|tap| tap * tap).sum::<f32>().sqrt();
     let (one, other) = (length(&gaussian), length(&derivative));

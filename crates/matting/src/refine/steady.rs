@@ -75,13 +75,7 @@ pub(crate) struct Steadier {
 
 impl Steadier {
     pub(crate) fn new(grid: Size) -> Self {
-        Self {
-            grid,
-            moved: Trace::default(),
-            unlike: Unlike::default(),
-            ahead: Trace::default(),
-            decided: Vec::new(),
-        }
+        Self { grid, moved: Trace::default(), unlike: Unlike::default(), ahead: Trace::default(), decided: Vec::new() }
     }
 
     /// The matte of a frame, on the grid. `past` leads to the frame before and then to this one.

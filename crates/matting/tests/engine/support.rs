@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
 use rotoless_matting::registry::Registry;
-use rotoless_matting::{Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch, tiny};
+use rotoless_matting::{
+    Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch, tiny,
+};
 
 pub(crate) fn tools() -> Tools {
     Tools::find(std::env::var_os("PATH").as_deref()).expect("the tests need ffmpeg and ffprobe in the path")
