@@ -19,9 +19,9 @@ use crate::scaling::Scaler;
 const MOST_FRAMES: usize = 100;
 
 /// Of what the subject covers, at which a frame is doubtful: areas of which the model is unsure.
-const UNSURE_AREA: f32 = 0.06;
+const UNSURE_AREA: f32 = 0.15;
 /// The same: what the frames around it decided otherwise.
-const OVERRULED: f32 = 0.10;
+const OVERRULED: f32 = 0.20;
 /// The same: what came or went since the frame before.
 const SUDDEN: f32 = 0.25;
 
@@ -135,5 +135,34 @@ impl Judge {
             area += sums.iter().filter(|&&sum| sum > cell / 2.0).count() as f32 * cell;
         }
         area
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_names_its_most_doubtful_frames_in_order_and_not_too_many() {
+        let scores: Vec<Score> =
+            (0..300).map(|n| Score { flicker: (n > 0).then_some(0.01), doubt: n as f32 / 100.0 }).collect();
+        let quality = summary(&scores).unwrap();
+        assert_eq!(quality.low_confidence_frames, (200..300).collect::<Vec<u64>>());
+        assert_eq!(quality.flicker, 0.01);
+        assert_eq!(summary(&[]), None);
+    }
+
+    #[test]
+    fn a_model_that_knows_nothing_is_doubtful_and_a_sharp_matte_is_not() {
+        let size = Size { width: 64, height: 48 };
+        let luma = vec![100; size.pixels()];
+        let doubt = |matte: Vec<f32>| {
+            let alpha: Vec<u8> = matte.iter().map(|value| (value * 255.0) as u8).collect();
+            let look = Look { luma: luma.clone(), matte: matte.clone() };
+            let mut state = JudgeState::default();
+            Judge::new(size).judge(&mut state, size, &alpha, &look, &matte, None).unwrap().doubt
+        };
+        assert!(doubt((0..size.pixels()).map(|place| f32::from(place % 64 < 30)).collect()) < 0.5);
+        assert!(doubt(vec![0.5; size.pixels()]) >= 1.0);
     }
 }

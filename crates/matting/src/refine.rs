@@ -8,6 +8,8 @@
 mod along;
 mod edges;
 mod steady;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 
@@ -43,9 +45,9 @@ struct Waiting {
     frame: Frame,
     look: Look,
     /// Where its places are in the frame before it, unless a scene starts.
-    to_past: Option<Box<Field>>,
+    to_past: Option<Field>,
     /// Where its places are in the frame after it, when there is one of the same scene.
-    to_next: Option<Box<Field>>,
+    to_next: Option<Field>,
 }
 
 /// Refines the mattes of frames of one size.
@@ -68,7 +70,7 @@ pub(crate) struct Refiner {
     pyramids: [Pyramid; 2],
     /// Used again.
     looks: Vec<Look>,
-    fields: Vec<Box<Field>>,
+    fields: Vec<Field>,
 }
 
 impl Refiner {
@@ -170,13 +172,13 @@ impl Refiner {
     fn finish(&mut self, first: &mut Waiting) -> Result<(), EngineError> {
         let Waiting { frame, look, to_past, to_next } = first;
         let mut next = Vec::with_capacity(LOOK_AHEAD);
-        let mut field = to_next.as_deref();
+        let mut field = to_next.as_ref();
         for after in &self.waiting {
             let Some(there) = field else { break };
             next.push((there, &after.look));
-            field = after.to_next.as_deref();
+            field = after.to_next.as_ref();
         }
-        let decided = self.steadier.decide(&mut self.state.past, to_past.as_deref(), look, &next);
+        let decided = self.steadier.decide(&mut self.state.past, to_past.as_ref(), look, &next);
         if self.techniques.steady {
             self.correction.clear();
             self.correction.extend(decided.iter().zip(&look.matte).map(|(decided, own)| decided - own));
@@ -190,15 +192,15 @@ impl Refiner {
             self.edges.refine(&mut planes)?;
         }
         let alpha = &*planes.alpha;
-        let score = self.judge.judge(&mut self.state.judge, self.frame, alpha, look, decided, to_past.as_deref())?;
+        let score = self.judge.judge(&mut self.state.judge, self.frame, alpha, look, decided, to_past.as_ref())?;
         frame.score = Some(score);
         Ok(())
     }
 }
 
 /// Where the places of one frame are in another.
-fn matched(fields: &mut Vec<Box<Field>>, grid: Size, of: &Pyramid, within: &Pyramid) -> Box<Field> {
-    let mut field = fields.pop().unwrap_or_else(|| Box::new(Field::new(grid)));
+fn matched(fields: &mut Vec<Field>, grid: Size, of: &Pyramid, within: &Pyramid) -> Field {
+    let mut field = fields.pop().unwrap_or_else(|| Field::new(grid));
     field.match_blocks(of, within);
     field
 }

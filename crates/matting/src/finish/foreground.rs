@@ -30,7 +30,9 @@ pub(super) struct Foreground {
     frame: Size,
     cell: usize,
     chroma_alpha: Vec<u8>,
-    /// α⁴ of each alpha.
+    /// The greatest alpha of the luma pixels that share a pixel of chroma.
+    greatest: Vec<u8>,
+    /// α⁸ of each alpha.
     weights: [f32; 256],
     soft: Vec<bool>,
     cells: Vec<Sums>,
@@ -42,12 +44,13 @@ impl Foreground {
     pub(super) fn new(frame: Size) -> Self {
         let long = frame.width.max(frame.height);
         #[expect(clippy::cast_precision_loss, reason = "0..=255")]
-        let weights = std::array::from_fn(|alpha| (alpha as f32 / 255.0).powi(4));
+        let weights = std::array::from_fn(|alpha| (alpha as f32 / 255.0).powi(8));
         Self {
             frame,
             // Even, so that it is whole cells of chroma too.
             cell: LEAST_CELL.max(long * LEAST_CELL / FINE / 2 * 2),
             chroma_alpha: vec![0; frame.chroma().pixels()],
+            greatest: vec![0; frame.chroma().pixels()],
             weights,
             soft: Vec::new(),
             cells: Vec::new(),
@@ -59,22 +62,26 @@ impl Foreground {
     /// Takes the old background out of the colour of soft pixels.
     pub(super) fn clean(&mut self, planes: &mut Planes<'_>) {
         let mut chroma_alpha = std::mem::take(&mut self.chroma_alpha);
+        let mut greatest = std::mem::take(&mut self.greatest);
         average_by_four(planes.alpha, self.frame, &mut chroma_alpha);
+        greatest_of_four(planes.alpha, self.frame, &mut greatest);
         let (frame, cell) = (self.frame, self.cell);
-        self.clean_plane(planes.y, planes.alpha, frame, cell);
-        self.clean_plane(planes.u, &chroma_alpha, frame.chroma(), cell / 2);
-        self.clean_plane(planes.v, &chroma_alpha, frame.chroma(), cell / 2);
-        self.chroma_alpha = chroma_alpha;
+        self.clean_plane(planes.y, [planes.alpha, planes.alpha], frame, cell);
+        // A pixel that is all subject shares its chroma with its neighbours.
+        self.clean_plane(planes.u, [&chroma_alpha, &greatest], frame.chroma(), cell / 2);
+        self.clean_plane(planes.v, [&chroma_alpha, &greatest], frame.chroma(), cell / 2);
+        (self.chroma_alpha, self.greatest) = (chroma_alpha, greatest);
     }
 
-    fn clean_plane(&mut self, plane: &mut [u8], alpha: &[u8], size: Size, cell: usize) {
+    /// Pixels whose `greatest` alpha is 255 are not touched.
+    fn clean_plane(&mut self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], size: Size, cell: usize) {
         let grid = Size { width: size.width.div_ceil(cell), height: size.height.div_ceil(cell) };
         if !self.find_soft(alpha, size, cell, grid) {
             return;
         }
         self.gather(plane, alpha, size, cell, grid);
         self.blur(grid);
-        self.apply(plane, alpha, size, cell, grid);
+        self.apply(plane, [alpha, greatest], size, cell, grid);
     }
 
     /// Which cells hold soft pixels, or are near enough to lend them their colours. Whether there are any.
@@ -138,18 +145,19 @@ impl Foreground {
         }
     }
 
-    fn apply(&mut self, plane: &mut [u8], alpha: &[u8], size: Size, cell: usize, grid: Size) {
+    fn apply(&mut self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], size: Size, cell: usize, grid: Size) {
         let between = |place: usize, count: usize| {
             let place = ((place as f32 + 0.5) / cell as f32 - 0.5).clamp(0.0, (count - 1) as f32);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the grid")]
             let first = place as usize;
             (first, (first + 1).min(count - 1), place - first as f32)
         };
-        let rows = plane.chunks_exact_mut(size.width).zip(alpha.chunks_exact(size.width));
-        for (y, (values, alpha)) in rows.enumerate() {
+        let alpha = alpha.chunks_exact(size.width).zip(greatest.chunks_exact(size.width));
+        let rows = plane.chunks_exact_mut(size.width).zip(alpha);
+        for (y, (values, (alpha, greatest))) in rows.enumerate() {
             let mut is_ready = false;
-            for (x, (value, &alpha)) in values.iter_mut().zip(alpha).enumerate() {
-                if alpha == 0 || alpha == 255 {
+            for (x, ((value, &alpha), &greatest)) in values.iter_mut().zip(alpha).zip(greatest).enumerate() {
+                if alpha == 0 || greatest == 255 {
                     continue;
                 }
                 if !is_ready {
@@ -162,6 +170,17 @@ impl Foreground {
                 let (left, right, part) = between(x, grid.width);
                 *value = fused(*value, alpha, &mix(&self.row[left], &self.row[right], part));
             }
+        }
+    }
+}
+
+/// As [`average_by_four`], the greatest of each four.
+fn greatest_of_four(plane: &[u8], size: Size, target: &mut [u8]) {
+    let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
+    for (pair, out) in rows {
+        let (upper, lower) = pair.split_at(size.width);
+        for ((upper, lower), out) in upper.chunks_exact(2).zip(lower.chunks_exact(2)).zip(out) {
+            *out = upper[0].max(upper[1]).max(lower[0]).max(lower[1]);
         }
     }
 }
@@ -224,12 +243,15 @@ mod tests {
         let (mut planes, _) = frame.planes_and_matte();
         Foreground::new(SIZE).clean(&mut planes);
         for (value, &alpha) in planes.y.iter().zip(&*planes.alpha).filter(|(_, alpha)| **alpha > 16) {
-            assert!(value.abs_diff(own[0]) <= 6, "{value} at alpha {alpha}");
+            // As much as is seen of it. Untouched it would be off by 35 in the middle of the edge.
+            let seen = f32::from(value.abs_diff(own[0])) * f32::from(alpha) / 255.0;
+            assert!(seen <= 6.0, "{value} at alpha {alpha}");
         }
         for (plane, own) in [(planes.u, own[1]), (planes.v, own[2])] {
             // The subject, and most of the edge.
             for value in plane.chunks_exact(64).flat_map(|row| &row[..36]) {
-                assert!(value.abs_diff(own) <= 6, "{value} is not {own}");
+                // 110 lie between the two.
+                assert!(value.abs_diff(own) <= 10, "{value} is not {own}");
             }
         }
     }
