@@ -2,7 +2,7 @@
 //!
 //! A model judges parts of a frame otherwise than those of the frame before although they look the same: holes open
 //! and close, pieces of the background come and go. Here the mattes of one place on its way through the picture are
-//! put together, of all frames before (with ever less weight) and [`LOOK_AHEAD`] after it; where the picture does not
+//! put together, of all frames before (with ever less weight) and [`super::LOOK_AHEAD`] after it; where the picture does not
 //! match, the frame's own matte is all there is. The mean of frames that disagree would be a haze: it is decided by
 //! their majority, and softness that each of the frames has by itself stays what it is.
 //!

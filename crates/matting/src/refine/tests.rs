@@ -8,10 +8,10 @@ fn frame(x: usize, matte: impl Fn(usize, usize, bool) -> f32) -> Frame {
     let inside = |column: usize, row: usize| (x..x + 32).contains(&column) && (16..48).contains(&row);
     let luma = frame.yuv_mut();
     luma.fill(128);
-    for place in 0..SIZE.pixels() {
+    for (place, luma) in luma.iter_mut().take(SIZE.pixels()).enumerate() {
         let (column, row) = (place % SIZE.width, place / SIZE.width);
         let texture = |column: usize| (column * 7 % 13 + row * 5 % 11) as u8;
-        luma[place] = if inside(column, row) { 170 + texture(column - x) } else { 50 + texture(column) };
+        *luma = if inside(column, row) { 170 + texture(column - x) } else { 50 + texture(column) };
     }
     let value = |place: usize| {
         let (column, row) = (place % SIZE.width, place / SIZE.width);
