@@ -21,8 +21,11 @@ const TAPS: [f32; 2 * REACH + 1] = [1.0, 2.0, 3.0, 2.0, 1.0];
 /// Weight of all pixels near by, below which nothing is known: a quarter of a sure pixel.
 const LEAST_WEIGHT: f32 = 0.25;
 
-/// Sum of weights and of weighted values, of the subject and of the background.
-type Sums = [f32; 4];
+/// How much more opaque what stands for the subject must be than what stands for the background, to tell both.
+const LEAST_CONTRAST: f32 = 0.25;
+
+/// Sums of weights, of weighted values and of weighted alphas, of the subject and of the background.
+type Sums = [f32; 6];
 
 /// Cleans frames of one size.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(super) struct Foreground {
     chroma_alpha: Vec<u8>,
     /// The greatest alpha of the luma pixels that share a pixel of chroma.
     greatest: Vec<u8>,
-    /// α⁸ of each alpha.
+    /// α⁴ of each alpha.
     weights: [f32; 256],
     soft: Vec<bool>,
     cells: Vec<Sums>,
@@ -44,7 +47,7 @@ impl Foreground {
     pub(super) fn new(frame: Size) -> Self {
         let long = frame.width.max(frame.height);
         #[expect(clippy::cast_precision_loss, reason = "0..=255")]
-        let weights = std::array::from_fn(|alpha| (alpha as f32 / 255.0).powi(8));
+        let weights = std::array::from_fn(|alpha| (alpha as f32 / 255.0).powi(4));
         Self {
             frame,
             // Even, so that it is whole cells of chroma too.
@@ -106,7 +109,7 @@ impl Foreground {
 
     fn gather(&mut self, plane: &[u8], alpha: &[u8], size: Size, cell: usize, grid: Size) {
         self.cells.clear();
-        self.cells.resize(grid.pixels(), [0.0; 4]);
+        self.cells.resize(grid.pixels(), [0.0; 6]);
         let rows = plane.chunks_exact(size.width).zip(alpha.chunks_exact(size.width));
         for (y, (values, alpha)) in rows.enumerate() {
             let start = y / cell * grid.width;
@@ -117,11 +120,17 @@ impl Foreground {
                 for (&value, &alpha) in values.iter().zip(alpha) {
                     let (subject, background) =
                         (self.weights[usize::from(alpha)], self.weights[usize::from(255 - alpha)]);
-                    let value = f32::from(value);
-                    sums[0] += subject;
-                    sums[1] += subject * value;
-                    sums[2] += background;
-                    sums[3] += background * value;
+                    let (value, alpha) = (f32::from(value), f32::from(alpha) / 255.0);
+                    for (sum, term) in sums.iter_mut().zip([
+                        subject,
+                        subject * value,
+                        subject * alpha,
+                        background,
+                        background * value,
+                        background * alpha,
+                    ]) {
+                        *sum += term;
+                    }
                 }
             }
         }
@@ -131,10 +140,10 @@ impl Foreground {
     fn blur(&mut self, grid: Size) {
         let Size { width, height } = grid;
         self.blurred.clear();
-        self.blurred.resize(grid.pixels(), [0.0; 4]);
+        self.blurred.resize(grid.pixels(), [0.0; 6]);
         for place in (0..grid.pixels()).filter(|&place| self.soft[place]) {
             let (x, y) = (place % width, place / width);
-            let mut sums = [0.0; 4];
+            let mut sums = [0.0; 6];
             for row in y.saturating_sub(REACH)..(y + REACH + 1).min(height) {
                 for column in x.saturating_sub(REACH)..(x + REACH + 1).min(width) {
                     let tap = TAPS[row + REACH - y] * TAPS[column + REACH - x];
@@ -188,10 +197,19 @@ fn greatest_of_four(plane: &[u8], size: Size, target: &mut [u8]) {
 /// The subject's part of a pixel.
 #[inline(always)]
 fn fused(value: u8, alpha: u8, sums: &Sums) -> u8 {
-    if sums[0] < LEAST_WEIGHT || sums[2] < LEAST_WEIGHT {
+    let [subject_weight, subject, subject_alpha, background_weight, background, background_alpha] = *sums;
+    if subject_weight < LEAST_WEIGHT || background_weight < LEAST_WEIGHT {
         return value;
     }
-    let (subject, background) = (sums[1] / sums[0], sums[3] / sums[2]);
+    let (bright, opaque) = (subject / subject_weight, subject_alpha / subject_weight);
+    let (dim, clear) = (background / background_weight, background_alpha / background_weight);
+    if opaque - clear < LEAST_CONTRAST {
+        return value;
+    }
+    // Where an edge is wide both means are mixtures of both colours, by known parts: they are told apart.
+    let slope = (bright - dim) / (opaque - clear);
+    let subject = (bright + slope * (1.0 - opaque)).clamp(0.0, 255.0);
+    let background = (dim - slope * clear).clamp(0.0, 255.0);
     let alpha = f32::from(alpha) / 255.0;
     let own = subject + alpha * (f32::from(value) - alpha * subject - (1.0 - alpha) * background);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]

@@ -7,8 +7,8 @@ use std::path::Path;
 use rotoless_contract::prompt::Subject;
 use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, Tokenizer, TruncationParams};
 
-use super::activated;
 use super::found::{Found, Region, distinct};
+use super::network::activated;
 use super::session::{Feed, Network, Numbers, Run};
 use crate::error::{EngineError, Unsupported};
 use crate::frame::Size;
