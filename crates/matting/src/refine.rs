@@ -67,6 +67,7 @@ pub(crate) struct Refiner {
     pyramids: [Pyramid; 2],
     /// Used again.
     looks: Vec<Look>,
+    #[expect(clippy::vec_box, reason = "they go in and out of frames that wait, boxed")]
     fields: Vec<Box<Field>>,
 }
 
@@ -198,6 +199,7 @@ impl Refiner {
 }
 
 /// Where the places of one frame are in another.
+#[expect(clippy::vec_box, reason = "they go in and out of frames that wait, boxed")]
 fn matched(fields: &mut Vec<Box<Field>>, grid: Size, of: &Pyramid, within: &Pyramid) -> Box<Field> {
     let mut field = fields.pop().unwrap_or_else(|| Box::new(Field::new(grid)));
     field.match_blocks(of, within);
