@@ -70,12 +70,7 @@ pub(crate) struct Refiner {
     pyramids: [Pyramid; 2],
     /// Used again.
     looks: Vec<Look>,
-<<<<<<< HEAD
     fields: Vec<Field>,
-=======
-    #[expect(clippy::vec_box, reason = "they go in and out of frames that wait, boxed")]
-    fields: Vec<Box<Field>>,
->>>>>>> quality
 }
 
 impl Refiner {
@@ -204,14 +199,8 @@ impl Refiner {
 }
 
 /// Where the places of one frame are in another.
-<<<<<<< HEAD
 fn matched(fields: &mut Vec<Field>, grid: Size, of: &Pyramid, within: &Pyramid) -> Field {
     let mut field = fields.pop().unwrap_or_else(|| Field::new(grid));
-=======
-#[expect(clippy::vec_box, reason = "they go in and out of frames that wait, boxed")]
-fn matched(fields: &mut Vec<Box<Field>>, grid: Size, of: &Pyramid, within: &Pyramid) -> Box<Field> {
-    let mut field = fields.pop().unwrap_or_else(|| Box::new(Field::new(grid)));
->>>>>>> quality
     field.match_blocks(of, within);
     field
 }
