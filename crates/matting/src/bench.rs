@@ -36,6 +36,7 @@ use crate::media_arguments::{input_guards, local_file, quiet_ffmpeg};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::plan::Plan;
+use crate::probe::Probe;
 use crate::tools::Tools;
 
 pub use self::carried::{CarriedReport, measure_carried};
@@ -162,26 +163,35 @@ impl Report {
 const LIMITS: MediaLimits =
     MediaLimits { max_bytes: 1 << 40, max_side: 8192, max_duration_ms: 24 * 3600 * 1000, max_fps: 240 };
 
+/// A job of a measured clip: no background's file, nothing kept, nobody who pays.
+pub(crate) fn task<'a>(
+    (clip, probe): (&'a Path, &'a Probe),
+    spec: &'a JobSpec,
+    output: &'a Path,
+    work_dir: &'a Path,
+) -> Task<'a> {
+    Task {
+        input: clip,
+        output,
+        background: None,
+        matte: MatteUse::Forget,
+        segments: None,
+        work_dir,
+        probe,
+        spec,
+        limits: LIMITS,
+        paid_seconds: None,
+    }
+}
+
 /// Measures one clip. `work_dir` must have room for the clip's raw frames.
 ///
 /// # Errors
 /// The job itself fails, or its files cannot be written.
 pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) -> Result<Report, EngineError> {
-    let limits = LIMITS;
     let output = work_dir.join("bench-output");
-    let probe = engine.probe(clip, &limits)?;
-    let task = Task {
-        input: clip,
-        output: &output,
-        background: None,
-        matte: MatteUse::Forget,
-        segments: None,
-        work_dir,
-        probe: &probe,
-        spec,
-        limits,
-        paid_seconds: None,
-    };
+    let probe = engine.probe(clip, &LIMITS)?;
+    let task = task((clip, &probe), spec, &output, work_dir);
     let plan = Plan::of(&task, engine.threads());
     let frames_file = RawFrames(work_dir.join("bench-frames.raw"));
 
@@ -205,7 +215,7 @@ pub fn measure(engine: &Engine, clip: &Path, spec: &JobSpec, work_dir: &Path) ->
     let from_file = EncodeOrder { frames_from: FramesFrom::File(&frames_file.0), ..encode };
     let encode = cost_of(|| Encoder::start(engine.tools(), &from_file)?.finish())?;
     let whole = cost_of(|| {
-        let probe = engine.probe(clip, &limits)?;
+        let probe = engine.probe(clip, &LIMITS)?;
         engine.remove_background(&Task { probe: &probe, ..task }, &Unwatched).map(drop)
     })?;
     Ok(Report {

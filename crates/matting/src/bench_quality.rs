@@ -25,13 +25,14 @@ pub use self::figures::Figures;
 use self::figures::Tally;
 use self::sheet::Sheet;
 use crate::backdrop::Backdrop;
+use crate::bench;
 use crate::bench::cpu_seconds;
 use crate::decode::Decoder;
 use crate::engine::{Engine, Task};
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::{Frame, Size};
-use crate::kept::{KeptMatte, MatteOrder, MatteUse};
+use crate::kept::{KeptMatte, MatteOrder};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::plan::Plan;
@@ -133,7 +134,6 @@ fn measure_clip(
     clip: &Path,
     model: Model,
 ) -> Result<QualityRow, EngineError> {
-    let limits = MediaLimits::default();
     let spec = JobSpec {
         model,
         background: Background::Transparent,
@@ -141,19 +141,10 @@ fn measure_clip(
         text_prompt: None,
         composition: None,
     };
+    let limits = MediaLimits::default();
     let probe = engine.probe(clip, &limits)?;
-    let task = Task {
-        input: clip,
-        output: &order.work_dir.join("bench-output"),
-        background: None,
-        matte: MatteUse::Forget,
-        segments: None,
-        work_dir: order.work_dir,
-        probe: &probe,
-        spec: &spec,
-        limits,
-        paid_seconds: None,
-    };
+    let output = order.work_dir.join("bench-output");
+    let task = Task { limits, ..bench::task((clip, &probe), &spec, &output, order.work_dir) };
     let plan = Plan::of(&task, engine.threads());
     let decode = plan.decode(&task);
     let size = decode.size();

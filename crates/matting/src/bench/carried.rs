@@ -66,18 +66,7 @@ pub fn measure_carried(
     let probe = engine.probe(clip, &LIMITS)?;
     let spec = JobSpec { model, ..free::order() };
     let (output, kept) = (work_dir.join("bench-output"), work_dir.join("bench-matte.mkv"));
-    let task = Task {
-        input: clip,
-        output: &output,
-        background: None,
-        matte: MatteUse::Keep(&kept),
-        segments: None,
-        work_dir,
-        probe: &probe,
-        spec: &spec,
-        limits: LIMITS,
-        paid_seconds: None,
-    };
+    let task = Task { matte: MatteUse::Keep(&kept), ..super::task((clip, &probe), &spec, &output, work_dir) };
     let (tools, plan) = (engine.tools(), Plan::of(&task, engine.threads()));
     let size = plan.decode(&task).size();
     let mad = || truth.map(|truth| difference(tools, &kept, truth, size)).transpose();

@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::{Cost, LIMITS, RawFrames, Unwatched, cost_of, decode_alone, prepare};
 use crate::backdrop::Backdrop;
 use crate::encode::{EncodeOrder, Encoder, FramesFrom};
-use crate::engine::{Engine, Task};
+use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::{Sight, Size};
-use crate::kept::MatteUse;
 use crate::model::{Matter, Stopper};
 use crate::plan::Plan;
 use crate::registry::{ChannelOrder, InputSize, InputSpec, Layout};
@@ -78,18 +77,7 @@ pub fn measure_free(engine: &Engine, clip: &Path, work_dir: &Path, runs: usize) 
     let probe = engine.probe(clip, &LIMITS)?;
     let spec = order();
     let output = work_dir.join("bench-output");
-    let task = Task {
-        input: clip,
-        output: &output,
-        background: None,
-        matte: MatteUse::Forget,
-        segments: None,
-        work_dir,
-        probe: &probe,
-        spec: &spec,
-        limits: LIMITS,
-        paid_seconds: None,
-    };
+    let task = super::task((clip, &probe), &spec, &output, work_dir);
     let (tools, plan) = (engine.tools(), Plan::of(&task, engine.threads()));
     let frames_file = RawFrames(work_dir.join("bench-frames.raw"));
     let (decode, encode) = (plan.decode(&task), plan.encode(&task));

@@ -14,7 +14,6 @@ use crate::decode::Decoder;
 use crate::engine::{Engine, Task};
 use crate::error::EngineError;
 use crate::frame::Frame;
-use crate::kept::MatteUse;
 use crate::model_picture::PictureMaker;
 use crate::plan::Plan;
 
@@ -56,20 +55,8 @@ fn cost(engine: &Engine, clip: &Path, model: Model, work_dir: &Path) -> Result<M
     let probe = engine.probe(clip, &limits)?;
     let (background, output_format) = (Background::Transparent, OutputFormat::Webm);
     let spec = JobSpec { model, background, output_format, text_prompt: None, composition: None };
-    let (matte, output) = (MatteUse::Forget, work_dir.join("none"));
-    let (background, probe, spec, paid_seconds) = (None, &probe, &spec, None);
-    let task = Task {
-        input: clip,
-        output: &output,
-        background,
-        matte,
-        work_dir,
-        probe,
-        spec,
-        limits,
-        paid_seconds,
-        segments: None,
-    };
+    let output = work_dir.join("none");
+    let task = Task { limits, ..super::task((clip, &probe), &spec, &output, work_dir) };
     let plan = Plan::of(&task, engine.threads());
     let order = plan.decode(&task);
     let size = order.size();

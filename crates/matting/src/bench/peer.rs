@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use rotoless_contract::{JobSpec, Model};
 
 use super::{LIMITS, free};
-use crate::engine::{Engine, Task};
+use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::kept::MatteUse;
 use crate::plan::Plan;
 use crate::registry::Family;
 
@@ -33,18 +32,7 @@ pub struct PeerOrder {
 pub fn peer_order(engine: &Engine, clip: &Path, model: Model) -> Result<PeerOrder, EngineError> {
     let probe = engine.probe(clip, &LIMITS)?;
     let spec = JobSpec { model, ..free::order() };
-    let task = Task {
-        input: clip,
-        output: clip,
-        background: None,
-        matte: MatteUse::Forget,
-        segments: None,
-        work_dir: Path::new("/"),
-        probe: &probe,
-        spec: &spec,
-        limits: LIMITS,
-        paid_seconds: None,
-    };
+    let task = super::task((clip, &probe), &spec, clip, Path::new("/"));
     let plan = Plan::of(&task, engine.threads());
     let size = plan.decode(&task).size();
     let matter = engine.take_model(model)?;

@@ -7,9 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::free::{Luma, order};
 use super::{LIMITS, Unwatched};
 use crate::backdrop::Backdrop;
-use crate::engine::{Engine, Task};
+use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::kept::MatteUse;
 use crate::plan::Plan;
 
 /// Resident memory of this process around one job.
@@ -30,18 +29,7 @@ pub struct Resident {
 pub fn measure_resident(engine: &Engine, clip: &Path, work_dir: &Path) -> Result<Resident, EngineError> {
     let probe = engine.probe(clip, &LIMITS)?;
     let (spec, output) = (order(), work_dir.join("bench-output"));
-    let task = Task {
-        input: clip,
-        output: &output,
-        background: None,
-        matte: MatteUse::Forget,
-        segments: None,
-        work_dir,
-        probe: &probe,
-        spec: &spec,
-        limits: LIMITS,
-        paid_seconds: None,
-    };
+    let task = super::task((clip, &probe), &spec, &output, work_dir);
     let plan = Plan::of(&task, engine.threads());
     // Takes the peak back to what is resident now.
     std::fs::write("/proc/self/clear_refs", "5").map_err(EngineError::io("cannot reset the peak of memory"))?;

@@ -34,6 +34,20 @@ pub(crate) struct FinishedPart {
     pub handover: Option<Handover>,
 }
 
+/// What a segment's files are called while the job lasts.
+#[derive(Debug)]
+pub(crate) struct PartFiles {
+    pub pictures: PathBuf,
+    pub mattes: PathBuf,
+}
+
+impl PartFiles {
+    /// Of the segment that begins with this frame.
+    pub(crate) fn of(dir: &Path, first: u64) -> Self {
+        Self { pictures: dir.join(format!("{first}.pictures")), mattes: dir.join(format!("{first}.mattes")) }
+    }
+}
+
 /// How segments are made.
 #[derive(Clone, Copy)]
 pub(crate) struct PartsOrder<'a> {
@@ -56,12 +70,8 @@ impl<'a> Parts<'a> {
         Self { dir: order.dir, finished, first: stretch.first, made: Made::default() }
     }
 
-    fn pictures(&self) -> PathBuf {
-        self.dir.join(format!("{}.pictures", self.first))
-    }
-
-    fn mattes(&self) -> PathBuf {
-        self.dir.join(format!("{}.mattes", self.first))
+    fn files(&self) -> PartFiles {
+        PartFiles::of(self.dir, self.first)
     }
 }
 
@@ -141,7 +151,7 @@ impl<'a> Outlet<'a> {
         let open = match &self.parts {
             None => Open::start(self.tools, &self.encode, self.kept.as_ref())?,
             Some(parts) => {
-                let (pictures, mattes) = (parts.pictures(), parts.mattes());
+                let PartFiles { pictures, mattes } = parts.files();
                 let encode = EncodeOrder { sound: None, extent: Extent::Part, output: &pictures, ..self.encode };
                 let kept = self.kept.map(|order| MatteOrder { file: &mattes, ..order });
                 Open::start(self.tools, &encode, kept.as_ref())?
@@ -157,11 +167,12 @@ impl<'a> Outlet<'a> {
         let Some(open) = self.open.take() else { return Ok(()) };
         open.finish()?;
         if let Some(parts) = &mut self.parts {
+            let PartFiles { pictures, mattes } = parts.files();
             let finished = FinishedPart {
                 first: parts.first,
                 made: std::mem::take(&mut parts.made),
-                pictures: parts.pictures(),
-                mattes: self.kept.is_some().then(|| parts.mattes()),
+                pictures,
+                mattes: self.kept.is_some().then_some(mattes),
                 handover,
             };
             parts.finished.push(finished)?;

@@ -7,6 +7,7 @@
 //! filter of He and Sun, 2015) and applied to the frame's own pixels.
 //! Invariants: alpha 0 and alpha 255 stay; what the grid cannot explain (a form without slope) stays soft as it was.
 
+use super::between;
 use crate::error::EngineError;
 use crate::frame::{Planes, Size};
 use crate::scaling::Scaler;
@@ -73,7 +74,12 @@ impl Edges {
             forms: std::array::from_fn(|_| plane()),
             smooth: std::array::from_fn(|_| plane()),
             row: Vec::new(),
-            columns: (0..frame.width).map(|x| between(x, frame.width, grid.width)).collect(),
+            columns: (0..frame.width)
+                .map(|x| {
+                    let (left, _, part) = between(x, frame.width, grid.width);
+                    (left, part)
+                })
+                .collect(),
         }
     }
 
@@ -90,8 +96,8 @@ impl Edges {
         self.scaler.plane(planes.u, chroma, u, self.grid)?;
         self.scaler.plane(planes.v, chroma, v, self.grid)?;
         self.scaler.plane(planes.alpha, frame, alpha, self.grid)?;
-        let (upper, _) = between(first, frame.height, self.grid.height);
-        let (lower, _) = between(last, frame.height, self.grid.height);
+        let (upper, ..) = between(first, frame.height, self.grid.height);
+        let (lower, ..) = between(last, frame.height, self.grid.height);
         let lower = (lower + 1).min(self.grid.height - 1);
         self.find_forms(upper.saturating_sub(REACH), (lower + REACH).min(self.grid.height - 1));
         self.smooth_forms(upper, lower);
@@ -178,7 +184,7 @@ impl Edges {
             let luma = &planes.y[y * width..(y + 1) * width];
             let chroma = y / 2 * chroma_width;
             let (u, v) = (&planes.u[chroma..chroma + chroma_width], &planes.v[chroma..chroma + chroma_width]);
-            let (upper, part) = between(y, self.frame.height, self.grid.height);
+            let (upper, _, part) = between(y, self.frame.height, self.grid.height);
             let mut is_ready = false;
             for x in 0..width {
                 let own = alpha[x];
@@ -221,14 +227,6 @@ impl Edges {
             })
         }));
     }
-}
-
-/// Where a line of the frame lies on the grid: the line of the grid before it, and how far behind that it is.
-fn between(place: usize, frame: usize, grid: usize) -> (usize, f32) {
-    let place = ((place as f32 + 0.5) * (grid as f32 / frame as f32) - 0.5).clamp(0.0, (grid - 1) as f32);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the grid")]
-    let first = place as usize;
-    (first, place - first as f32)
 }
 
 /// Sums of all values within [`REACH`].

@@ -23,7 +23,7 @@ use crate::error::EngineError;
 use crate::join::{Part, join_mattes, join_pictures};
 use crate::kept::MatteUse;
 use crate::model::Matter;
-use crate::pipeline::outlet::{FinishedPart, PartsOrder};
+use crate::pipeline::outlet::{FinishedPart, PartFiles, PartsOrder};
 use crate::pipeline::stretch::{Borders, Crossing, Handover, Stretch};
 use crate::pipeline::{self, Made};
 use crate::plan::Plan;
@@ -169,7 +169,7 @@ impl Segmented<'_> {
             let there = self.there();
             let next = schedule::next(&there, role, has_worked, Lean::random());
             if let Some(index) = next.and_then(|index| u32::try_from(index).ok()) {
-                self.stretch(index, watch)?;
+                self.stretch(index, there, watch)?;
                 has_worked = true;
             } else if role == Role::Assist || !self.fetch_all(watch)? {
                 return Ok(());
@@ -208,8 +208,8 @@ impl Segmented<'_> {
         let packed = self.dir.join(format!("{index}.fetched"));
         let keeps = matches!(self.task.matte, MatteUse::Keep(_));
         let first = self.cut.first(index);
-        let (pictures, mattes) =
-            (self.dir.join(format!("{first}.pictures")), keeps.then(|| self.dir.join(format!("{first}.mattes"))));
+        let PartFiles { pictures, mattes } = PartFiles::of(&self.dir, first);
+        let mattes = keeps.then_some(mattes);
         let fetched = self.segments.store.fetch(&self.name, index, &packed);
         let unpacked = fetched.map_err(|error| shown(&error)).and_then(|()| {
             let files = Files { pictures: &pictures, mattes: mattes.as_deref() };
@@ -234,24 +234,26 @@ impl Segmented<'_> {
         Some(handover)
     }
 
-    /// Works from a segment on, until finished work or the end.
-    fn stretch(&self, index: u32, watch: &dyn Watch) -> Result<(), EngineError> {
+    /// Works from a segment on, until finished work or the end; `there` says of each segment whether it is finished.
+    fn stretch(&self, index: u32, there: Vec<bool>, watch: &dyn Watch) -> Result<(), EngineError> {
         // Of a segment that was made here the state is not kept: whoever made it has gone on from there.
-        let before = index.checked_sub(1).filter(|before| self.there().get(*before as usize) == Some(&true));
+        let before = index.checked_sub(1).filter(|before| there.get(*before as usize) == Some(&true));
         let carried = before.and_then(|before| self.fetch(before)).flatten();
-        self.work(index, carried, &Meeting { job: self, there: self.there() }, watch)
+        let finished = count(&there);
+        self.work(index, carried, finished, &Meeting { job: self, there }, watch)
     }
 
     /// Works on one segment alone.
     fn stretch_of_one(&self, index: u32, watch: &dyn Watch) -> Result<(), EngineError> {
         let carried = index.checked_sub(1).and_then(|before| self.fetch(before)).flatten();
-        self.work(index, carried, &Single(self.cut), watch)
+        self.work(index, carried, count(&self.there()), &Single(self.cut), watch)
     }
 
     fn work(
         &self,
         index: u32,
         carried: Option<Handover>,
+        finished: u64,
         borders: &dyn Borders,
         watch: &dyn Watch,
     ) -> Result<(), EngineError> {
@@ -263,8 +265,7 @@ impl Segmented<'_> {
         self.engine.with_model(task.spec.model, |matter: &mut dyn Matter| {
             let lead_in = if carried.is_some() { 0 } else { matter.lead_in() + refine::LEAD_IN };
             let stretch = Stretch { first: self.cut.first(index), lead_in, carried, borders: Some(borders) };
-            let there = self.there().iter().filter(|there| **there).count() as u64;
-            let already = there * self.cut.first(1);
+            let already = finished * self.cut.first(1);
             let watch = Ahead { watch, first: stretch.first, already };
             pipeline::run(plan.pipeline(self.engine.config(), task, backdrop, matter, (stretch, Some(parts)))?, &watch)
                 .map(drop)
@@ -321,6 +322,11 @@ impl Segmented<'_> {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, Segment>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many segments are finished.
+fn count(there: &[bool]) -> u64 {
+    there.iter().filter(|is_there| **is_there).count() as u64
 }
 
 /// Goes on until it meets finished work.
