@@ -152,3 +152,7 @@ impl Frame {
         (Sight { colour, size: self.size, picture: &self.picture }, &mut self.matte)
     }
 }
+/// Whether there is a pixel that is neither all subject nor all background.
+pub(crate) fn has_soft(alpha: &[u8]) -> bool {
+    alpha.iter().fold(0, |most, &alpha| most.max(alpha.min(255 - alpha))) > 0
+}

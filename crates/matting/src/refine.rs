@@ -7,6 +7,7 @@
 
 mod along;
 mod edges;
+mod near;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -193,10 +193,22 @@ fn lay_row(row: &mut [u8], alpha: &[u8], cells: &[i16], cell: usize) {
 fn mix(pixels: &mut [u8], alpha: &[u8], colour: i16, step: i16) {
     // A power of two: a shift and not a division.
     const SPAN: i16 = (SOLID - HAZE) as i16;
+    let (least, most) = alpha.iter().fold((u8::MAX, 0), |(least, most), &alpha| (alpha.min(least), alpha.max(most)));
+    // Most of a picture is one or the other.
+    if least >= SOLID {
+        return;
+    }
+    // Nothing below can overflow: colours are at most 255 · 128, steps at most 255 · 128 / `CELL`, and a ramp stays
+    // between its ends. To say so lets the loops become vector instructions where overflow is looked for, too.
+    let fill = |place: i16| colour.wrapping_add(place.wrapping_mul(step)).wrapping_add(64) >> 7;
+    if most <= HAZE {
+        (0_i16..).zip(pixels).for_each(|(place, value)| *value = fill(place) as u8);
+        return;
+    }
     for (place, (value, &alpha)) in (0_i16..).zip(pixels.iter_mut().zip(alpha)) {
-        let fill = (colour + place * step + 64) >> 7;
-        let own = i16::from(alpha.clamp(HAZE, SOLID) - HAZE);
-        *value = ((i16::from(*value) * own + fill * (SPAN - own) + SPAN / 2) / SPAN) as u8;
+        let own = i16::from(alpha.clamp(HAZE, SOLID).wrapping_sub(HAZE));
+        let mixed = i16::from(*value).wrapping_mul(own).wrapping_add(fill(place).wrapping_mul(SPAN.wrapping_sub(own)));
+        *value = (mixed.wrapping_add(SPAN / 2) / SPAN) as u8;
     }
 }
 
@@ -237,9 +249,9 @@ fn weighted(values: &[u8], alpha: &[u8]) -> (f32, f32) {
     let (mut weights, mut sum) = (0_u32, 0_u32);
     for (&value, &alpha) in values.iter().zip(alpha) {
         let weight = if alpha < LENDS_COLOUR { 0 } else { u32::from(alpha) };
-        weights += weight;
-        sum += weight * u32::from(value);
+        weights = weights.wrapping_add(weight);
+        sum = sum.wrapping_add(weight.wrapping_mul(u32::from(value)));
     }
-    // At most 16 · 255 · 255: exact in f32.
+    // At most 16 · 255 · 255: nothing wraps, and it is exact in f32.
     (weights as f32, sum as f32)
 }

@@ -8,7 +8,7 @@
 //! a pixel keeps its colour.
 
 use super::average_by_four;
-use crate::frame::{Planes, Size};
+use crate::frame::{Planes, Size, has_soft};
 
 /// Side of a cell, luma px, in frames up to [`FINE`] px; more in larger ones, so that as much of the picture is seen.
 const LEAST_CELL: usize = 8;
@@ -35,7 +35,8 @@ pub(super) struct Foreground {
     chroma_alpha: Vec<u8>,
     /// The greatest alpha of the luma pixels that share a pixel of chroma.
     greatest: Vec<u8>,
-    /// α⁴ of each alpha.
+    /// α of each alpha, 0..1, and α⁴.
+    opacity: [f32; 256],
     weights: [f32; 256],
     soft: Vec<bool>,
     cells: Vec<Sums>,
@@ -47,14 +48,15 @@ impl Foreground {
     pub(super) fn new(frame: Size) -> Self {
         let long = frame.width.max(frame.height);
         #[expect(clippy::cast_precision_loss, reason = "0..=255")]
-        let weights = std::array::from_fn(|alpha| (alpha as f32 / 255.0).powi(4));
+        let opacity: [f32; 256] = std::array::from_fn(|alpha| alpha as f32 / 255.0);
         Self {
             frame,
             // Even, so that it is whole cells of chroma too.
             cell: LEAST_CELL.max(long * LEAST_CELL / FINE / 2 * 2),
             chroma_alpha: vec![0; frame.chroma().pixels()],
             greatest: vec![0; frame.chroma().pixels()],
-            weights,
+            weights: opacity.map(|opacity| opacity.powi(4)),
+            opacity,
             soft: Vec::new(),
             cells: Vec::new(),
             blurred: Vec::new(),
@@ -94,7 +96,7 @@ impl Foreground {
         self.soft.resize(grid.pixels(), false);
         for (y, row) in alpha.chunks_exact(size.width).enumerate() {
             for (x, part) in row.chunks(cell).enumerate() {
-                if part.iter().any(|&alpha| alpha != 0 && alpha != 255) {
+                if has_soft(part) {
                     found = true;
                     let row = y / cell;
                     for row in row.saturating_sub(REACH + 1)..(row + REACH + 2).min(grid.height) {
@@ -120,7 +122,7 @@ impl Foreground {
                 for (&value, &alpha) in values.iter().zip(alpha) {
                     let (subject, background) =
                         (self.weights[usize::from(alpha)], self.weights[usize::from(255 - alpha)]);
-                    let (value, alpha) = (f32::from(value), f32::from(alpha) / 255.0);
+                    let (value, alpha) = (f32::from(value), self.opacity[usize::from(alpha)]);
                     for (sum, term) in sums.iter_mut().zip([
                         subject,
                         subject * value,
@@ -161,23 +163,28 @@ impl Foreground {
             let first = place as usize;
             (first, (first + 1).min(count - 1), place - first as f32)
         };
+        let columns: Vec<_> = (0..size.width).map(|x| between(x, grid.width)).collect();
         let alpha = alpha.chunks_exact(size.width).zip(greatest.chunks_exact(size.width));
         let rows = plane.chunks_exact_mut(size.width).zip(alpha);
         for (y, (values, (alpha, greatest))) in rows.enumerate() {
+            let near = &self.soft[y / cell * grid.width..][..grid.width];
             let mut is_ready = false;
-            for (x, ((value, &alpha), &greatest)) in values.iter_mut().zip(alpha).zip(greatest).enumerate() {
-                if alpha == 0 || greatest == 255 {
-                    continue;
+            for part in near.iter().enumerate().filter(|(_, near)| **near).map(|(x, _)| x * cell) {
+                for x in part..(part + cell).min(size.width) {
+                    if alpha[x] == 0 || greatest[x] == 255 {
+                        continue;
+                    }
+                    if !is_ready {
+                        let (upper, lower, part) = between(y, grid.height);
+                        let row = |row: usize| &self.blurred[row * grid.width..][..grid.width];
+                        self.row.clear();
+                        let pairs = row(upper).iter().zip(row(lower));
+                        self.row.extend(pairs.map(|(upper, lower)| mix(upper, lower, part)));
+                        is_ready = true;
+                    }
+                    let (left, right, part) = columns[x];
+                    values[x] = fused(values[x], alpha[x], &mix(&self.row[left], &self.row[right], part));
                 }
-                if !is_ready {
-                    let (upper, lower, part) = between(y, grid.height);
-                    let row = |row: usize| &self.blurred[row * grid.width..][..grid.width];
-                    self.row.clear();
-                    self.row.extend(row(upper).iter().zip(row(lower)).map(|(upper, lower)| mix(upper, lower, part)));
-                    is_ready = true;
-                }
-                let (left, right, part) = between(x, grid.width);
-                *value = fused(*value, alpha, &mix(&self.row[left], &self.row[right], part));
             }
         }
     }
