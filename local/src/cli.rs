@@ -12,6 +12,8 @@ use rotoless_core::policy::Policy;
 use rotoless_core::rate::Rates;
 use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique};
 
+use crate::operate::arguments::OperateCommand;
+
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
 #[command(name = "rotoless", version, max_term_width = 110)]
@@ -38,6 +40,9 @@ pub(crate) enum Command {
     /// Model weights
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// An operator's work on a deployment's tables and bucket
+    #[command(subcommand)]
+    Operate(OperateCommand),
     /// Say what this machine lacks, and how to get it
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service

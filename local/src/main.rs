@@ -5,6 +5,7 @@ mod cli;
 mod client;
 mod doctor;
 mod models;
+mod operate;
 mod remove;
 mod service_file;
 mod up;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Result<()> {
         Command::Credits(command) => block_on(client::credits(command)),
         Command::Jobs(command) => block_on(client::jobs(command)),
         Command::Models(command) => models::run(command),
+        Command::Operate(command) => block_on(operate::run(command)),
         Command::Doctor(args) => doctor::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::GpuHandler => {

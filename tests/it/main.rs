@@ -13,6 +13,7 @@ mod hostile_requests;
 mod journey;
 mod money;
 mod one_machine;
+mod operate;
 mod refusals;
 mod sharing;
 mod world;

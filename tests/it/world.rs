@@ -311,7 +311,7 @@ impl World {
         text.lines().map(pair).collect()
     }
 
-    fn secrets_file(&self) -> serde_json::Value {
+    pub(crate) fn secrets_file(&self) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.files().join("secrets.json")).unwrap()).unwrap()
     }
 

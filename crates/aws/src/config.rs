@@ -66,6 +66,25 @@ pub struct Names {
     pub jobs_queue_url: String,
 }
 
+impl Names {
+    /// What `template.yaml` calls them in a stack. The bucket and the queue's URL carry the account's number.
+    #[must_use]
+    pub fn of_stack(stack: &str, bucket: String, jobs_queue_url: String) -> Self {
+        let table = |name: &str| format!("{stack}-{name}");
+        Self {
+            keys: table("keys"),
+            accounts: table("accounts"),
+            jobs: table("jobs"),
+            idempotency: table("idempotency"),
+            deliveries: table("deliveries"),
+            limits: table("limits"),
+            usage: table("usage"),
+            bucket,
+            jobs_queue_url,
+        }
+    }
+}
+
 /// One variable of the environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
@@ -214,6 +233,16 @@ mod tests {
         assert!(known, "{key} is missing in KEYS");
         let required = KEYS.iter().any(|k| k.name == key && k.required);
         required.then(|| if key.ends_with("URL") { "https://sqs.example/1/q".to_owned() } else { key.to_lowercase() })
+    }
+
+    #[test]
+    fn a_stacks_tables_are_named_as_the_template_names_them() {
+        let template = include_str!("../../../template.yaml");
+        let names = Names::of_stack("${AWS::StackName}", String::new(), String::new());
+        let Names { keys, accounts, jobs, idempotency, deliveries, limits, usage, .. } = names;
+        for name in [keys, accounts, jobs, idempotency, deliveries, limits, usage] {
+            assert!(template.contains(&format!("TableName: {{ \"Fn::Sub\": \"{name}\" }}")), "{name}");
+        }
     }
 
     #[test]

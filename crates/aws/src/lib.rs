@@ -26,4 +26,4 @@ pub use config::{Endpoints, Names, Settings};
 pub use meter::{CallMeter, Calls};
 pub use objects::{HeaderProbe, S3Objects};
 pub use queue::SqsQueue;
-pub use store::{LedgerRow, Store};
+pub use store::Store;

@@ -19,6 +19,7 @@
 //! with a new ledger row; every item that a transaction puts carries its `commit_id`.
 
 mod accounts;
+mod books;
 mod buckets;
 mod codec;
 mod commit;
@@ -35,8 +36,6 @@ mod signings;
 mod transaction;
 mod uploads;
 mod usage;
-
-pub use accounts::LedgerRow;
 
 use std::collections::HashMap;
 use std::sync::Arc;

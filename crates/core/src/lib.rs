@@ -10,6 +10,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod api_key;
+pub mod books;
 pub mod header;
 pub mod ledger;
 pub mod lifecycle;

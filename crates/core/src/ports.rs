@@ -1,5 +1,6 @@
 //! What the use cases need of the world. A function's ports are its rights: keep them narrow.
 
+mod books;
 mod listing;
 mod objects;
 
@@ -12,6 +13,7 @@ use jiff::civil::Date;
 use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::{ClientId, JobId, UploadId};
 
+pub use self::books::Books;
 pub use self::listing::{InvalidCursor, JobPage, ListCursor, ListQuery};
 pub use self::objects::{
     ObjectInfo, Objects, PresignedPut, PresignedUrl, PutTerms, SourceProbe, SourceProbeError, UploadError, UploadSink,

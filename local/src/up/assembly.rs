@@ -178,7 +178,6 @@ impl Assembly {
 }
 
 fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<Settings> {
-    let names = &embedded.names;
     let public: Url = public_url.parse()?;
     Ok(Settings {
         endpoints: Some(Endpoints {
@@ -192,18 +191,23 @@ fn settings(embedded: &Embedded, secrets: &Secrets, public_url: &str) -> Result<
             access_key: secrets.access_key.clone(),
             secret_key: secrets.secret_key.clone(),
         }),
-        names: Names {
-            keys: names.keys_table.clone(),
-            accounts: names.accounts_table.clone(),
-            jobs: names.jobs_table.clone(),
-            idempotency: names.idempotency_table.clone(),
-            deliveries: names.deliveries_table.clone(),
-            limits: names.limits_table.clone(),
-            usage: names.usage_table.clone(),
-            bucket: names.media_bucket.clone(),
-            jobs_queue_url: names.jobs_queue_url.clone(),
-        },
+        names: names(&embedded.names),
     })
+}
+
+/// What the embedded stack calls our things.
+pub(crate) fn names(names: &rotoless_embedded::ResourceNames) -> Names {
+    Names {
+        keys: names.keys_table.clone(),
+        accounts: names.accounts_table.clone(),
+        jobs: names.jobs_table.clone(),
+        idempotency: names.idempotency_table.clone(),
+        deliveries: names.deliveries_table.clone(),
+        limits: names.limits_table.clone(),
+        usage: names.usage_table.clone(),
+        bucket: names.media_bucket.clone(),
+        jobs_queue_url: names.jobs_queue_url.clone(),
+    }
 }
 
 /// What clients' URLs may lead to. Whoever opens one judges it again.

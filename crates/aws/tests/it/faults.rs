@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rotoless_aws::{AwsClients, Store};
 use rotoless_contract::MilliCredits;
 use rotoless_core::ledger::Balance;
-use rotoless_core::ports::{Accounts, Change, CommitError, Deliveries, Jobs, Keys, Promises, StoreError};
+use rotoless_core::ports::{Accounts, Books, Change, CommitError, Deliveries, Jobs, Keys, Promises, StoreError};
 use rotoless_core::record::{DeliveryRecord, KeyRecord};
 
 use tokio::io::AsyncReadExt;

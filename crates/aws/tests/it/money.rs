@@ -6,7 +6,7 @@ use futures::future::join_all;
 use rotoless_aws::Store;
 use rotoless_contract::{ClientId, MilliCredits, Run};
 use rotoless_core::ledger::{Balance, Cause, Delta, Movement};
-use rotoless_core::ports::{Accounts, Change, CommitError, Deliveries, Jobs, Promises, Retry, StoreError};
+use rotoless_core::ports::{Accounts, Books, Change, CommitError, Deliveries, Jobs, Promises, Retry, StoreError};
 use rotoless_core::record::JobRecord;
 
 use crate::records::{at, attempt, client, delivery, job, next, only, promise, whole, with_hold};

@@ -3,6 +3,7 @@
 use futures::future::join_all;
 use rotoless_contract::JobStatus;
 use rotoless_contract::worker::{FailureReason, HeartbeatRequest, ReportRequest, Stage};
+use rotoless_core::ports::Books as _;
 
 use crate::world::{PRICE, World};
 
