@@ -15,4 +15,5 @@ mod money;
 mod one_machine;
 mod refusals;
 mod sharing;
+mod template;
 mod world;

@@ -116,5 +116,9 @@ impl Walk<'_> {
 
 /// The names in `${…}`; `${!…}` is a literal.
 fn substituted(text: &str) -> impl Iterator<Item = &str> {
-    text.split("${").skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name).filter(|name| !name.starts_with('!'))
+    text.split("${")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .map(|(name, _)| name)
+        .filter(|name| !name.starts_with('!'))
 }

@@ -122,32 +122,64 @@ fn no_region_account_or_partition_is_written_down(stack: &Stack) -> Problems {
 #[test]
 fn the_graph_is_whole() {
     hold(&[
-        ("every reference has its target", every_reference_has_its_target, &[
-            |stack| *stack.at("ApiRole", "/Policies/0/PolicyDocument/Statement/2/Resource/0") = json!({"Fn::GetAtt": ["Keys", "Arn"]}),
-            |stack| *stack.at("WorkerFunction", "/Environment/Variables/CONTROL_URL") = json!({"Fn::Sub": "https://${Public}"}),
-            |stack| *at(&mut stack.main, "/Resources/WorkerFunction/DependsOn") = json!("Callback"),
-            |stack| without(&mut stack.main, "/Conditions", "HasDomain"),
-            |stack| without(&mut stack.alarms, "/Resources", "AlarmTopic"),
-        ]),
-        ("what may be missing is counted on by nobody", what_may_be_missing_is_counted_on_by_nobody, &[
-            |stack| without(&mut stack.main, "/Outputs/DomainTarget", "Condition"),
-            |stack| *stack.at("Observability", "/Parameters/WorkerFunction") = json!({"Ref": "WorkerFunction"}),
-            |stack| *stack.at("ApiFunction", "/Environment/Variables/ADMIN_TOKEN/Fn::If/0") = json!("HasDomain"),
-        ]),
-        ("every parameter is used and has an answer", every_parameter_is_used_and_has_an_answer, &[
-            |stack| without(&mut stack.main, "/Parameters/AlarmEmail", "Default"),
-            |stack| at(&mut stack.main, "/Parameters/AlarmEmail")["NoEcho"] = json!(true),
-            |stack| at(&mut stack.main, "/Parameters")["Forgotten"] = json!({"Type": "String", "Default": ""}),
-            |stack| stack.runbooks = stack.runbooks.replace("`AlarmEmail`", ""),
-        ]),
-        ("the nested stack gets what it asks for", the_nested_stack_gets_what_it_asks_for, &[
-            |stack| without(&mut stack.main, "/Resources/Observability/Properties/Parameters", "JobsTable"),
-            |stack| without(&mut stack.alarms, "/Outputs", "DashboardUrl"),
-        ]),
-        ("no region, account or partition is written down", no_region_account_or_partition_is_written_down, &[
-            |stack| *stack.at("WorkerFunction", "/Environment/Variables/CONTROL_URL") = json!("https://a.execute-api.eu-west-1.amazonaws.com"),
-            |stack| *stack.at("MediaBucket", "/BucketName") = json!("media-123456789012"),
-            |stack| *stack.at("WorkerRole", "/Policies/0/PolicyDocument/Statement/2/Resource") = json!("arn:aws:sqs:*:*:jobs"),
-        ]),
+        (
+            "every reference has its target",
+            every_reference_has_its_target,
+            &[
+                |stack| {
+                    *stack.at("ApiRole", "/Policies/0/PolicyDocument/Statement/2/Resource/0") =
+                        json!({"Fn::GetAtt": ["Keys", "Arn"]})
+                },
+                |stack| {
+                    *stack.at("WorkerFunction", "/Environment/Variables/CONTROL_URL") =
+                        json!({"Fn::Sub": "https://${Public}"})
+                },
+                |stack| *at(&mut stack.main, "/Resources/WorkerFunction/DependsOn") = json!("Callback"),
+                |stack| without(&mut stack.main, "/Conditions", "HasDomain"),
+                |stack| without(&mut stack.alarms, "/Resources", "AlarmTopic"),
+            ],
+        ),
+        (
+            "what may be missing is counted on by nobody",
+            what_may_be_missing_is_counted_on_by_nobody,
+            &[
+                |stack| without(&mut stack.main, "/Outputs/DomainTarget", "Condition"),
+                |stack| *stack.at("Observability", "/Parameters/WorkerFunction") = json!({"Ref": "WorkerFunction"}),
+                |stack| *stack.at("ApiFunction", "/Environment/Variables/ADMIN_TOKEN/Fn::If/0") = json!("HasDomain"),
+            ],
+        ),
+        (
+            "every parameter is used and has an answer",
+            every_parameter_is_used_and_has_an_answer,
+            &[
+                |stack| without(&mut stack.main, "/Parameters/AlarmEmail", "Default"),
+                |stack| at(&mut stack.main, "/Parameters/AlarmEmail")["NoEcho"] = json!(true),
+                |stack| at(&mut stack.main, "/Parameters")["Forgotten"] = json!({"Type": "String", "Default": ""}),
+                |stack| stack.runbooks = stack.runbooks.replace("`AlarmEmail`", ""),
+            ],
+        ),
+        (
+            "the nested stack gets what it asks for",
+            the_nested_stack_gets_what_it_asks_for,
+            &[
+                |stack| without(&mut stack.main, "/Resources/Observability/Properties/Parameters", "JobsTable"),
+                |stack| without(&mut stack.alarms, "/Outputs", "DashboardUrl"),
+            ],
+        ),
+        (
+            "no region, account or partition is written down",
+            no_region_account_or_partition_is_written_down,
+            &[
+                |stack| {
+                    *stack.at("WorkerFunction", "/Environment/Variables/CONTROL_URL") =
+                        json!("https://a.execute-api.eu-west-1.amazonaws.com")
+                },
+                |stack| *stack.at("MediaBucket", "/BucketName") = json!("media-123456789012"),
+                |stack| {
+                    *stack.at("WorkerRole", "/Policies/0/PolicyDocument/Statement/2/Resource") =
+                        json!("arn:aws:sqs:*:*:jobs")
+                },
+            ],
+        ),
     ]);
 }

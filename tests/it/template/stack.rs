@@ -16,7 +16,8 @@ pub(super) struct Stack {
 
 impl Stack {
     pub(super) fn read() -> Self {
-        let text = |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"));
+        let text =
+            |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"));
         let yaml = |path: &str| serde_saphyr::from_str(&text(path)).unwrap_or_else(|err| panic!("{path}: {err}"));
         Self { main: yaml("template.yaml"), alarms: yaml("infra/alarms.yaml"), runbooks: text("docs/OPERATIONS.md") }
     }
