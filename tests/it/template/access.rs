@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::stack::{Stack, at, without};
 use super::{Problems, hold, texts};
 
-/// Actions on resources, as `read:Jobs` below.
-type Rights = BTreeSet<(String, String)>;
+/// Actions on resources, such as `dynamodb:GetItem` on `JobsTable`.
+pub(crate) type Rights = BTreeSet<(String, String)>;
 
 const GET: &str = "dynamodb:GetItem";
 const PUT: &str = "dynamodb:PutItem";
@@ -126,6 +126,14 @@ fn rights(role: &Value) -> Rights {
         }
     }
     rights
+}
+
+/// What the template lets a function do.
+pub(crate) fn rights_of(function: &str) -> Rights {
+    let role = function.replace("Function", "Role");
+    let stack = Stack::read();
+    assert!(stack.main["Resources"].get(&role).is_some(), "no {role}");
+    rights(&stack.main["Resources"][&role]["Properties"])
 }
 
 /// The role of a function: of its own, named after it.

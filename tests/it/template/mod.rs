@@ -7,6 +7,7 @@
 mod access;
 mod environment;
 mod graph;
+pub(crate) mod guard;
 mod operations;
 mod references;
 mod stack;

@@ -127,7 +127,7 @@ fn the_graph_is_whole() {
             every_reference_has_its_target,
             &[
                 |stack| {
-                    *stack.at("ApiRole", "/Policies/0/PolicyDocument/Statement/2/Resource/0") =
+                    *stack.at("ApiRole", "/Policies/0/PolicyDocument/Statement/3/Resource/0") =
                         json!({"Fn::GetAtt": ["Keys", "Arn"]})
                 },
                 |stack| {
