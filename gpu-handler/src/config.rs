@@ -400,6 +400,15 @@ mod tests {
     }
 
     #[test]
+    fn of_several_fleet_keys_the_first_signs() {
+        let mut values = complete();
+        values.insert("FLEET_KEY", "fedcba9876543210, 0123456789abcdef");
+        assert_eq!(read(&values).unwrap().fleet_key.expose_secret(), "fedcba9876543210");
+        values.insert("FLEET_KEY", "short,0123456789abcdef");
+        assert!(read(&values).unwrap_err().to_string().contains("FLEET_KEY"));
+    }
+
+    #[test]
     fn a_device_is_named_whole_or_the_worker_does_not_start() {
         use rotoless_matting::Device;
         let mut values = complete();
