@@ -223,7 +223,8 @@ mod tests {
         assert!(sqs.receive_message().queue_url(url(&names.jobs_queue_url)).send().await.is_err());
         assert!(sqs.send_message().queue_url(url(&names.jobs_dlq_url)).message_body("x").send().await.is_err());
 
-        let put = |key: &'static str| s3.put_object().bucket(&names.media_bucket).key(key).body(b"x".to_vec().into()).send();
+        let put =
+            |key: &'static str| s3.put_object().bucket(&names.media_bucket).key(key).body(b"x".to_vec().into()).send();
         put("outputs/o").await.unwrap();
         assert!(put("uploads/u").await.is_err());
         s3.get_object().bucket(&names.media_bucket).key("outputs/o").send().await.unwrap();
