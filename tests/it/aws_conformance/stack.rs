@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 pub(super) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
-pub(super) const SECRET_KEY: &str = "known to the tests only";
+pub(crate) const SECRET_KEY: &str = "known to the tests only";
 
 /// Clients of one AWS.
 #[derive(Clone)]

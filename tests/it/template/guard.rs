@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use rotoless_embedded::template::Resources;
 use serde_json::{Value, json};
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::access::{Rights, rights_of};
+use crate::world::proxy::queue_signature::sign;
 
 /// A service of the embedded AWS, as one function may use it.
 pub(crate) struct Guard {
@@ -35,15 +36,19 @@ pub(crate) struct Seen {
 struct Door {
     upstream: String,
     rights: Rights,
-    /// Logical ids by physical names.
-    names: BTreeMap<String, String>,
+    /// Logical ids by physical names; a table and a queue may have the same.
+    tables: BTreeMap<String, String>,
+    queues: BTreeMap<String, String>,
+    buckets: BTreeMap<String, String>,
+    secret: String,
     seen: Arc<Mutex<Seen>>,
     client: reqwest::Client,
 }
 
 impl Guard {
-    /// Stands before a service: `function` may do there what its role in the template says.
-    pub(crate) async fn before(upstream: &str, function: &str, stack: &str) -> Self {
+    /// Stands before a service: `function` may do there what its role in the template says. The embedded AWS has this
+    /// secret, and its tables the names of that stack.
+    pub(crate) async fn before(upstream: &str, function: &str, (stack, secret): (&str, &str)) -> Self {
         let Resources { tables, queues, buckets } = Resources::of_stack(stack).unwrap();
         let tables = tables.into_iter().map(|table| (table.name, table.logical_id));
         let queues = queues.into_iter().map(|queue| (queue.name, queue.logical_id));
@@ -52,7 +57,10 @@ impl Guard {
         let door = Door {
             upstream: upstream.trim_end_matches('/').to_owned(),
             rights: rights_of(function),
-            names: tables.chain(queues).chain(buckets).collect(),
+            tables: tables.collect(),
+            queues: queues.collect(),
+            buckets: buckets.collect(),
+            secret: secret.to_owned(),
             seen: Arc::clone(&seen),
             client: reqwest::Client::new(),
         };
@@ -97,9 +105,14 @@ async fn pass(State(door): State<Arc<Door>>, request: Request) -> Response {
     }
     door.seen.lock().unwrap().allowed.extend(asked);
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    // The host stays as it was: it is signed.
-    let request =
-        door.client.request(parts.method, format!("{}{path}", door.upstream)).headers(parts.headers).body(body);
+    let mut headers = parts.headers.clone();
+    if target.is_some() {
+        // Database and queue insist on their own name; of the bucket's links the caller's is a part.
+        let host = door.upstream.trim_start_matches("http://");
+        sign((host, &door.secret), &parts, &mut headers, &body);
+        headers.insert(header::HOST, host.parse().unwrap());
+    }
+    let request = door.client.request(parts.method, format!("{}{path}", door.upstream)).headers(headers).body(body);
     match request.send().await {
         Ok(answer) => {
             let mut response = Response::builder().status(answer.status());
@@ -118,8 +131,8 @@ fn allows(rights: &Rights, action: &str, on: &str) -> bool {
 }
 
 impl Door {
-    fn named(&self, physical: &str) -> String {
-        self.names.get(physical).cloned().unwrap_or_else(|| format!("unknown:{physical}"))
+    fn named(names: &BTreeMap<String, String>, physical: &str) -> String {
+        names.get(physical).cloned().unwrap_or_else(|| format!("unknown:{physical}"))
     }
 
     /// Calls of DynamoDB and SQS: `DynamoDB_20120810.GetItem`, `AmazonSQS.SendMessage`.
@@ -129,10 +142,13 @@ impl Door {
         if service == "AmazonSQS" {
             let queue = text(&body["QueueUrl"]);
             let name = queue.rsplit('/').next().unwrap_or_default();
-            return Rights::from([(format!("sqs:{}", operation.trim_end_matches("Batch")), self.named(name))]);
+            return Rights::from([(
+                format!("sqs:{}", operation.trim_end_matches("Batch")),
+                Self::named(&self.queues, name),
+            )]);
         }
         let on = |action: &str, of: &Value| {
-            let table = self.named(&text(&of["TableName"]));
+            let table = Self::named(&self.tables, &text(&of["TableName"]));
             let on = of["IndexName"].as_str().map_or_else(|| table.clone(), |index| format!("{table}/index/{index}"));
             (format!("dynamodb:{action}"), on)
         };
@@ -153,7 +169,7 @@ impl Door {
     /// Calls of S3, by path: `/bucket/key`.
     fn of_s3(&self, method: &Method, uri: &Uri, body: &Bytes) -> Rights {
         let (bucket, key) = uri.path()[1..].split_once('/').unwrap_or((&uri.path()[1..], ""));
-        let bucket = self.named(bucket);
+        let bucket = Self::named(&self.buckets, bucket);
         let query: BTreeSet<&str> =
             uri.query().unwrap_or_default().split('&').map(|part| part.split('=').next().unwrap()).collect();
         let on = |action: &str, key: &str| {
@@ -185,7 +201,7 @@ mod tests {
     use aws_sdk_dynamodb::types::AttributeValue;
 
     use super::{Guard, Seen};
-    use crate::aws_conformance::stack::{Clients, Endpoints, config, credentials, serve_s3};
+    use crate::aws_conformance::stack::{Clients, Endpoints, SECRET_KEY, config, credentials, serve_s3};
     use rotoless_embedded::{Embedded, REGION, STACK};
 
     /// G-38: the guard itself; what it finds in whole journeys, `lambda` shows.
@@ -196,9 +212,9 @@ mod tests {
         let embedded = Embedded::start(config(dir.path())).await.unwrap();
         let s3 = serve_s3(&embedded).await;
         let [database, queue, store] = [&embedded.dynamodb_url, &embedded.sqs_url, &s3];
-        let database = Guard::before(database, "DeliverFunction", STACK).await;
-        let queue = Guard::before(queue, "SweepFunction", STACK).await;
-        let store = Guard::before(store, "CallbackFunction", STACK).await;
+        let database = Guard::before(database, "DeliverFunction", (STACK, SECRET_KEY)).await;
+        let queue = Guard::before(queue, "SweepFunction", (STACK, SECRET_KEY)).await;
+        let store = Guard::before(store, "CallbackFunction", (STACK, SECRET_KEY)).await;
         let endpoints = Endpoints {
             dynamodb: Some(database.url.clone()),
             s3: Some(store.url.clone()),
