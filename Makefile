@@ -71,10 +71,16 @@ bench-quality: setup ## mattes beside the truth on clips of CLIPS=dir (NAME.mp4 
 openapi: ## docs/openapi.json made anew from the code
 	@UPDATE_OPENAPI=1 cargo test --locked --quiet --package rotoless-api --test it document::the_committed
 
-lint: ## formatting, lints, documentation
+package: ## what `sam deploy` uploads: the functions for arm64, the worker with ffmpeg and models
+	@scripts/setup-python deploy & scripts/setup-python build; wait $$!
+	@PATH="$(CURDIR)/.cache/python-build/bin:$(CURDIR)/.cache/python-deploy/bin:$$PATH" SAM_CLI_TELEMETRY=0 sam build
+
+lint: ## formatting, lints, documentation, the template and the workflows
+	@scripts/setup-python deploy
+	@scripts/lint-deployment
 	@cargo fmt --all --check
 	@cargo clippy --locked --quiet --workspace --all-targets -- -D warnings
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-soak bench bench-quality openapi fuzz fuzz-api lint
+.PHONY: help build setup demo test test-gpu test-soak bench bench-quality openapi fuzz fuzz-api package lint

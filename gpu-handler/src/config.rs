@@ -39,7 +39,11 @@ const fn secret(name: &'static str, default: Option<&'static str>, doc: &'static
 pub const KEYS: &[Key] = &[
     key("QUEUE_URL", None, "URL of the SQS queue that names the jobs."),
     key("CONTROL_URL", None, "Origin of the control plane's internal API: https://host[:port], without a path."),
-    secret("FLEET_KEY", None, "Secret that signs claims; the control plane knows it too. At least 16 characters."),
+    secret(
+        "FLEET_KEY",
+        None,
+        "Secret that signs claims, at least 16 characters; of several by commas the first. The control plane knows it too.",
+    ),
     key("AWS_REGION", None, "Region of the queue."),
     key("AWS_ENDPOINT_URL_SQS", Some(""), "Endpoint of SQS, where it is not AWS's own."),
     key("AWS_ACCESS_KEY_ID", Some(""), "Static credentials for the queue; without them the AWS chain is asked."),
@@ -266,12 +270,14 @@ impl Reader<'_> {
     }
 
     fn fleet_key(&mut self) -> Option<SecretString> {
-        let value = self.required("FLEET_KEY")?;
+        let list = self.required("FLEET_KEY")?;
+        // While keys are exchanged the control plane accepts all of the list, and its first is the new one.
+        let value = list.split(',').next().unwrap_or_default().trim();
         if value.len() < 16 {
             self.problem("FLEET_KEY", "is shorter than 16 characters");
             return None;
         }
-        Some(value.into())
+        Some(value.to_owned().into())
     }
 
     fn credentials(&mut self) -> Option<StaticCredentials> {
@@ -391,6 +397,15 @@ mod tests {
         for value in ["tooshort", "many", "secret-path", "AKIA"] {
             assert!(!text.contains(value), "{text}");
         }
+    }
+
+    #[test]
+    fn of_several_fleet_keys_the_first_signs() {
+        let mut values = complete();
+        values.insert("FLEET_KEY", "fedcba9876543210, 0123456789abcdef");
+        assert_eq!(read(&values).unwrap().fleet_key.expose_secret(), "fedcba9876543210");
+        values.insert("FLEET_KEY", "short,0123456789abcdef");
+        assert!(read(&values).unwrap_err().to_string().contains("FLEET_KEY"));
     }
 
     #[test]

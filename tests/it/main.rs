@@ -16,4 +16,5 @@ mod one_machine;
 mod operate;
 mod refusals;
 mod sharing;
+mod template;
 mod world;

@@ -197,9 +197,9 @@ mod tests {
             ]
         );
         let jobs = all.queues.iter().find(|q| q.logical_id == "JobsQueue").unwrap();
-        assert_eq!((jobs.visibility_seconds, jobs.retention_seconds, jobs.receive_wait_seconds), (120, 345_600, 20));
+        assert_eq!((jobs.visibility_seconds, jobs.retention_seconds, jobs.receive_wait_seconds), (5400, 345_600, 20));
         let redrive = jobs.redrive.as_ref().unwrap();
-        assert_eq!((redrive.dead_letter_queue.as_str(), redrive.max_receive_count), ("rotoless-jobs-dlq", 10));
+        assert_eq!((redrive.dead_letter_queue.as_str(), redrive.max_receive_count), ("rotoless-jobs-dlq", 30));
         let bucket = &all.buckets[0];
         assert_eq!(bucket.name, "rotoless-media-000000000000");
         assert_eq!(bucket.abort_multipart_days, Some(1));

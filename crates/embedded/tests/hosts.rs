@@ -228,7 +228,7 @@ async fn one_machine_can_have_a_shorter_visibility_than_the_template() {
         both
     };
     assert_eq!(attributes(Some(2)).await, ("2".to_owned(), "30".to_owned()));
-    assert_eq!(attributes(None).await, ("120".to_owned(), "30".to_owned()));
+    assert_eq!(attributes(None).await, ("5400".to_owned(), "30".to_owned()));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::state::LegacyApi;
 
 /// Environment names this function reads beside those of `rotoless-aws`.
 pub const KEYS: &[(&str, &str)] = &[
-    ("PUBLIC_BASE_URL", "URL of the service as clients reach it"),
+    ("PUBLIC_BASE_URL", "URL of the service as clients reach it; without it the name that a request used"),
     ("WEBHOOK_MASTER", "secret that clients' webhook secrets are derived from"),
     ("ADMIN_TOKEN", "opens /v1/admin/*; those routes do not exist without it"),
     ("LEGACY_API", "who may use /api/upload, /api/process and /api/status: off, keyed (default) or open"),
@@ -31,8 +31,8 @@ const MIN_SECRET: usize = 16;
 pub struct Config {
     /// Where DynamoDB, S3 and SQS are.
     pub aws: Settings,
-    /// URL of the service as clients reach it, without a slash at the end.
-    pub public_base: String,
+    /// URL of the service as clients reach it, without a slash at the end; none: the name that a request used.
+    pub public_base: Option<String>,
     /// Clients' webhook secrets are derived from it.
     pub webhook_master: SecretString,
     /// Opens `/v1/admin/*`.
@@ -85,11 +85,11 @@ impl Config {
             Some(SecretString::from(text))
         };
         let (webhook_master, admin_token) = (secret("WEBHOOK_MASTER"), secret("ADMIN_TOKEN"));
-        let public_base = value("PUBLIC_BASE_URL").and_then(|text| base_url(&text));
+        let public_base = value("PUBLIC_BASE_URL").map(|text| base_url(&text));
         if webhook_master.is_none() {
             problems.push(Problem { key: "WEBHOOK_MASTER", reason: "is not set" });
         }
-        if public_base.is_none() {
+        if public_base == Some(None) {
             problems.push(Problem { key: "PUBLIC_BASE_URL", reason: "is not an http(s) URL" });
         }
         let legacy = value("LEGACY_API").map_or(Ok(LegacyApi::default()), |text| text.parse()).unwrap_or_else(|_| {
@@ -126,10 +126,10 @@ impl Config {
             Prompts::default()
         });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
-        match (aws, public_base, webhook_master) {
-            (Some(aws), Some(public_base), Some(webhook_master)) if problems.is_empty() => Ok(Self {
+        match (aws, webhook_master) {
+            (Some(aws), Some(webhook_master)) if problems.is_empty() => Ok(Self {
                 aws,
-                public_base,
+                public_base: public_base.flatten(),
                 webhook_master,
                 admin_token,
                 legacy,
@@ -171,8 +171,10 @@ mod tests {
     #[test]
     fn what_the_template_gives_is_enough() {
         let config = Config::from_lookup(environment).unwrap();
-        assert_eq!(config.public_base, "https://api.example.com");
+        assert_eq!(config.public_base.as_deref(), Some("https://api.example.com"));
         assert!(config.admin_token.is_none());
+        let nameless = |name: &str| if name == "PUBLIC_BASE_URL" { None } else { environment(name) };
+        assert_eq!(Config::from_lookup(nameless).unwrap().public_base, None);
     }
 
     #[test]

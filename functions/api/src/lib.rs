@@ -18,6 +18,7 @@ mod intake;
 mod line;
 pub mod on_aws;
 pub mod openapi;
+mod own_url;
 mod request_id;
 mod routes;
 mod state;

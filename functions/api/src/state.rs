@@ -66,8 +66,8 @@ pub struct Ports {
 pub struct Host {
     /// Prices, limits, times.
     pub policy: Arc<Policy>,
-    /// The service's own URL as clients reach it, without a slash at the end.
-    pub public_base: String,
+    /// The service's own URL as clients reach it, without a slash at the end; none: the name that a request used.
+    pub public_base: Option<String>,
     /// Opens `/v1/admin/*`; without it those routes do not exist.
     pub admin_token: Option<SecretString>,
     /// Who may use the legacy routes.

@@ -77,7 +77,7 @@ impl Assembly {
         let admin_is_on = admin_token.is_some();
         let host = Host {
             policy: policy.clone(),
-            public_base: public_url.to_owned(),
+            public_base: Some(public_url.to_owned()),
             admin_token,
             legacy: args.legacy_api,
             max_multipart_bytes: MAX_MULTIPART_BYTES,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 pub(super) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
-pub(super) const SECRET_KEY: &str = "known to the tests only";
+pub(crate) const SECRET_KEY: &str = "known to the tests only";
 
 /// Clients of one AWS.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ pub(super) fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
-pub(super) fn credentials() -> Credentials {
+pub(crate) fn credentials() -> Credentials {
     Credentials::from_keys(ACCESS_KEY, SECRET_KEY, None)
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Stack {
     _dir: tempfile::TempDir,
 }
 
-pub(super) fn config(data_dir: &Path) -> EmbeddedConfig {
+pub(crate) fn config(data_dir: &Path) -> EmbeddedConfig {
     EmbeddedConfig {
         data_dir: data_dir.to_owned(),
         access_key: ACCESS_KEY.to_owned(),

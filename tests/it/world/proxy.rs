@@ -8,7 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod names;
-mod queue_signature;
+pub(crate) mod queue_signature;
 mod rules;
 
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -310,7 +310,7 @@ impl Behind {
         headers.remove(HOST);
         let host = if headers.contains_key("x-amz-target") {
             body = replaced(&body, &self.address, &upstream.queue);
-            queue_signature::sign(&upstream, parts, &mut headers, &body);
+            queue_signature::sign((&upstream.queue, &upstream.secret), parts, &mut headers, &body);
             &upstream.queue
         } else {
             host

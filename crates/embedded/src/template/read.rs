@@ -131,6 +131,8 @@ struct RawIndex {
     index_name: String,
     key_schema: Vec<RawKey>,
     projection: RawProjection,
+    #[serde(rename = "OnDemandThroughput")]
+    _on_demand_throughput: Option<Value>,
 }
 
 #[derive(Deserialize)]

@@ -26,6 +26,7 @@ use crate::App;
 use crate::auth::Operator;
 use crate::envelope::ApiError;
 use crate::extract::{JSON_BODY, JsonBytes};
+use crate::own_url::OwnUrl;
 
 /// Greatest grant: enough for anybody, and far from the edge of what a balance can hold.
 const MAX_GRANT: MilliCredits = MilliCredits::whole(1_000_000_000);
@@ -149,7 +150,7 @@ async fn grant(State(app): State<App>, _: Operator, body: JsonBytes) -> Answer<G
     get, path = "/v1/admin/config", operation_id = "getConfig", tag = "Admin",
     responses((status = 200, description = "The configuration", body = ConfigReply)),
 )]
-async fn config(State(app): State<App>, _: Operator) -> Json<ConfigReply> {
+async fn config(State(app): State<App>, _: Operator, OwnUrl(own): OwnUrl) -> Json<ConfigReply> {
     let seconds = |span: SignedDuration| span.as_secs().unsigned_abs();
     let policy = &app.policy;
     let model = |model: &Model| ConfigModel {
@@ -181,7 +182,7 @@ async fn config(State(app): State<App>, _: Operator) -> Json<ConfigReply> {
             ("service".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("pricing".to_owned(), policy.pricing.version.clone()),
         ]),
-        public_base_url: app.public_base.clone(),
+        public_base_url: own,
         legacy_api: app.legacy.to_string(),
     })
 }

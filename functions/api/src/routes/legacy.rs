@@ -17,6 +17,7 @@ use crate::envelope::ApiError;
 use crate::exchange::Exchange;
 use crate::extract::JsonBytes;
 use crate::openapi::{CreateJobRequest, UploadAnswer, UploadForm};
+use crate::own_url::OwnUrl;
 
 /// Where older clients send files.
 pub(crate) const UPLOAD: &str = "/api/upload";
@@ -33,8 +34,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
     request_body(content((UploadForm = "multipart/form-data"), (PresignRequest = "application/json"))),
     responses((status = 200, description = "As of `POST /v1/uploads`", body = UploadAnswer)),
 )]
-async fn upload(state: State<App>, client: Client, request: Request) -> Result<Response, ApiError> {
-    uploads::upload(state, client, request).await
+async fn upload(state: State<App>, client: Client, own: OwnUrl, request: Request) -> Result<Response, ApiError> {
+    uploads::upload(state, client, own, request).await
 }
 
 /// Create a job

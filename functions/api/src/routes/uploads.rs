@@ -26,6 +26,7 @@ use crate::envelope::ApiError;
 use crate::extract::JsonBytes;
 use crate::file_type::announced;
 use crate::openapi::{UploadAnswer, UploadForm};
+use crate::own_url::OwnUrl;
 
 const PATH: &str = "/v1/uploads";
 /// Where files are sent.
@@ -51,6 +52,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 pub(super) async fn upload(
     State(app): State<App>,
     Client(client): Client,
+    own: OwnUrl,
     request: Request,
 ) -> Result<Response, ApiError> {
     let is_form = match single(request.headers(), header::CONTENT_TYPE.as_str()) {
@@ -62,13 +64,13 @@ pub(super) async fn upload(
         }
     };
     if is_form {
-        return Ok(form::receive(&app, &client, request).await?.into_response());
+        return Ok(form::receive(&app, &client, &own, request).await?.into_response());
     }
     let body = JsonBytes::from_request(request, &app).await?;
-    Ok(presign(&app, &client, &body.parse()?).await?.into_response())
+    Ok(presign(&app, &client, &own, &body.parse()?).await?.into_response())
 }
 
-async fn presign(app: &App, client: &ClientId, request: &PresignRequest) -> Answer<PresignReply> {
+async fn presign(app: &App, client: &ClientId, own: &OwnUrl, request: &PresignRequest) -> Answer<PresignReply> {
     let Some(file_type) = announced(&request.content_type, &request.filename) else {
         return Err(invalid_file_type().with_param("content_type"));
     };
@@ -89,7 +91,7 @@ async fn presign(app: &App, client: &ClientId, request: &PresignRequest) -> Answ
     let put = app.objects.presign_put(&upload_key(client, &upload), life, &terms).await?;
     Ok(Json(PresignReply {
         success: true,
-        video_url: upload_url(&app.public_base, &upload),
+        video_url: upload_url(&own.0, &upload),
         video_id: upload,
         upload_url: put.url.0,
         method: "PUT".to_owned(),

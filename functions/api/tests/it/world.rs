@@ -81,7 +81,7 @@ impl World {
         let mut ports = adapters.ports(rotoless_egress::Policy::default());
         let mut host = Host {
             policy: Arc::new(Policy::default()),
-            public_base: BASE.to_owned(),
+            public_base: Some(BASE.to_owned()),
             admin_token: Some(SecretString::from(ADMIN_TOKEN)),
             legacy: LegacyApi::Keyed,
             max_multipart_bytes: 500_000_000,

@@ -1,4 +1,4 @@
-//! Signs a call of the queue anew: the caller signed it for the proxy's name.
+//! Signs a call of the queue or the database anew: the caller signed it for the proxy's name.
 //!
 //! The caller's time stays as it is, so that a wrong clock is still a wrong clock.
 
@@ -8,16 +8,14 @@ use hyper::header::{AUTHORIZATION, HOST};
 use hyper::http::request::Parts;
 use sha2::{Digest as _, Sha256};
 
-use super::Upstream;
-
 fn mac(key: &[u8], message: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
     mac.update(message.as_bytes());
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Replaces the signature in `headers`, which go out with `body` under the queue's own name.
-pub(super) fn sign(upstream: &Upstream, parts: &Parts, headers: &mut HeaderMap, body: &[u8]) {
+/// Replaces the signature in `headers`, which go out with `body` under the service's own name.
+pub(crate) fn sign((host, secret): (&str, &str), parts: &Parts, headers: &mut HeaderMap, body: &[u8]) {
     let old = headers[AUTHORIZATION].to_str().unwrap().to_owned();
     let part = |name: &str| {
         let text = old.split_once(&format!("{name}=")).unwrap().1;
@@ -28,7 +26,7 @@ pub(super) fn sign(upstream: &Upstream, parts: &Parts, headers: &mut HeaderMap, 
     let lines: String = signed
         .split(';')
         .map(|name| match name {
-            name if name == HOST.as_str() => format!("{name}:{}\n", upstream.queue),
+            name if name == HOST.as_str() => format!("{name}:{host}\n"),
             "content-length" => format!("{name}:{}\n", body.len()),
             name => format!("{name}:{}\n", headers[name].to_str().unwrap()),
         })
@@ -37,7 +35,7 @@ pub(super) fn sign(upstream: &Upstream, parts: &Parts, headers: &mut HeaderMap, 
     let request = format!("{}\n{}\n\n{lines}\n{signed}\n{}", parts.method, parts.uri.path(), digest(body));
     let date = headers["x-amz-date"].to_str().unwrap();
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", digest(request.as_bytes()));
-    let key = scope.split('/').fold(format!("AWS4{}", upstream.secret).into_bytes(), |key, step| mac(&key, step));
+    let key = scope.split('/').fold(format!("AWS4{}", secret).into_bytes(), |key, step| mac(&key, step));
     let signature = hex::encode(mac(&key, &text));
     let new = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={signed}, Signature={signature}");
     headers.insert(AUTHORIZATION, new.parse().unwrap());

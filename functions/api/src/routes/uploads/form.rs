@@ -20,6 +20,7 @@ use crate::envelope::ApiError;
 use crate::extract::content_length;
 use crate::file_type::SNIFF_BYTES;
 use crate::intake::{Bounds, Fault, Gauge, bounded};
+use crate::own_url::OwnUrl;
 use crate::routes::Answer;
 
 /// A whole upload must have come after this time.
@@ -31,7 +32,7 @@ const READ_AHEAD: u64 = 128 * 1024;
 /// Greatest length of a file name that is shown, in characters.
 const MAX_NAME: usize = 255;
 
-pub(super) async fn receive(app: &App, client: &ClientId, request: Request) -> Answer<UploadReply> {
+pub(super) async fn receive(app: &App, client: &ClientId, own: &OwnUrl, request: Request) -> Answer<UploadReply> {
     let (parts, body) = request.into_parts();
     let most = app.max_multipart_bytes.min(app.policy.limits.max_bytes);
     let bytes = most.saturating_add(AROUND_THE_FILE);
@@ -58,13 +59,7 @@ pub(super) async fn receive(app: &App, client: &ClientId, request: Request) -> A
     let (upload, size) = store(app, client, &mut field, &gauge).await?;
     drop(field);
     finish(&mut form, &gauge).await;
-    Ok(Json(UploadReply {
-        success: true,
-        video_url: upload_url(&app.public_base, &upload),
-        video_id: upload,
-        filename,
-        size,
-    }))
+    Ok(Json(UploadReply { success: true, video_url: upload_url(&own.0, &upload), video_id: upload, filename, size }))
 }
 
 /// Looks at the first bytes, then lets the rest through to the object store.
