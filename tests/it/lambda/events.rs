@@ -1,0 +1,1 @@
+//! Every file of `events/`, fed to the function that it is for.
