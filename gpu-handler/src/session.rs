@@ -50,6 +50,23 @@ pub(crate) struct Worker {
     pub(crate) work_dir: WorkDir,
     pub(crate) timing: Timing,
     pub(crate) shutdown: Shutdown,
+    pub(crate) host: Host,
+}
+
+/// What the host of a worker allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Host {
+    /// It takes the worker away after some time, and another one goes on.
+    pub(crate) turn: Option<Turn>,
+}
+
+/// The time that a host gives to one session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// All of it.
+    pub(crate) whole: Duration,
+    /// When the session is asked to end.
+    pub(crate) ends: Instant,
 }
 
 /// How a session ended.
@@ -77,7 +94,7 @@ pub(crate) enum SessionError {
 
 /// What is done with the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(crate) enum Then {
     Delete,
     /// Its visibility runs out by itself.
     Leave,
@@ -94,18 +111,29 @@ impl Worker {
         };
         let received_at = Instant::now();
         let Some(received) = received else { return Ok(SessionEnd::Idle) };
+        let (end, then) = self.serve(&received, received_at).await;
+        self.dispose(&received, then).await;
+        end
+    }
+
+    /// Does what a message asks for. The message is still there.
+    pub(crate) async fn serve(
+        &self,
+        received: &Received,
+        received_at: Instant,
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let message = match parse(&received.body) {
             Ok(message) => message,
             Err(error) => {
                 // Left for the dead letter queue: a newer worker may understand it, and people should see it.
                 tracing::error!(message.id = received.id, error = shown(&error), "message cannot be understood");
-                return Ok(SessionEnd::Passed);
+                return (Ok(SessionEnd::Passed), Then::Leave);
             }
         };
         let claimed_at = Instant::now();
         match self.claim(&message, received_at).await {
-            Ok(claim) => self.attempt(&received, received_at, claim, claimed_at).await,
-            Err(error) => self.unclaimed(&received, &message, error).await,
+            Ok(claim) => self.attempt(received, received_at, claim, claimed_at).await,
+            Err(error) => self.unclaimed(received, &message, error),
         }
     }
 
@@ -125,32 +153,30 @@ impl Worker {
     }
 
     /// The claim had no success: what becomes of the message.
-    async fn unclaimed(
+    fn unclaimed(
         &self,
         received: &Received,
         message: &QueueMessage,
         error: CallError,
-    ) -> Result<SessionEnd, SessionError> {
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let job = message.job_id.as_str();
-        let (then, end) = match error {
+        match error {
             CallError::Refused { refusal, retry_after } => {
                 tracing::info!(job.id = job, refusal = refusal.as_str(), "claim refused");
-                (after_refused_claim(refusal, retry_after, &self.timing), Ok(SessionEnd::Passed))
+                (Ok(SessionEnd::Passed), after_refused_claim(refusal, retry_after, &self.timing))
             }
             // An unknown job, or a message that was made up: for people to look at, in the dead letter queue.
             CallError::Rejected { status: status @ (400 | 404), .. } => {
                 tracing::error!(job.id = job, message.id = received.id, status, "claim rejected");
-                (Then::Leave, Ok(SessionEnd::Passed))
+                (Ok(SessionEnd::Passed), Then::Leave)
             }
             error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. }) => {
                 // Whoever ends does not keep what another worker could take.
                 let ends = self.shutdown.since().is_some();
                 let then = if ends { Then::Release(Duration::ZERO) } else { Then::Leave };
-                (then, Err(SessionError::Claim(error)))
+                (Err(SessionError::Claim(error)), then)
             }
-        };
-        self.dispose(received, then).await;
-        end
+        }
     }
 
     async fn attempt(
@@ -159,7 +185,7 @@ impl Worker {
         received_at: Instant,
         claim: ClaimReply,
         claimed_at: Instant,
-    ) -> Result<SessionEnd, SessionError> {
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let lease = Duration::from_secs(claim.lease_seconds.into());
         let live = Arc::new(Live::new(claimed_at + lease));
         let links = Arc::new(Links::new(&claim, claimed_at));
@@ -174,6 +200,7 @@ impl Worker {
             lease,
             deadline: claimed_at + Duration::from_secs(claim.deadline_seconds.into()),
             shutdown: self.shutdown.clone(),
+            turn_ends: self.host.turn.map(|turn| turn.ends),
             timing: self.timing.clone(),
         };
         let outcome = match Pulse::start(&self.connect, kept) {
@@ -186,13 +213,21 @@ impl Worker {
         };
         self.log(&claim, claimed_at, &live, &outcome);
         let hung = matches!(outcome, Err(Ended::Hung(_)));
-        let then = self.settle(&claim, &live, outcome).await;
-        self.dispose(received, then).await;
-        if hung {
+        let is_in_vain = self.is_in_vain(&live, claimed_at);
+        let then = self.settle(&claim, &live, outcome, is_in_vain).await;
+        let end = if hung {
             Err(SessionError::EngineHung)
         } else {
             Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt })
-        }
+        };
+        (end, then)
+    }
+
+    /// Whether an attempt that this host cuts short had most of its time and left nothing that another one could go on
+    /// from: the next would end like it, and the one after that.
+    fn is_in_vain(&self, live: &Live, claimed_at: Instant) -> bool {
+        let had_its_time = |turn: Turn| claimed_at.elapsed() >= turn.whole / 2;
+        self.host.turn.is_some_and(had_its_time) && live.segments_stored() == 0
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
@@ -218,7 +253,13 @@ impl Worker {
     }
 
     /// Tells the control plane how the attempt ended, where there is anything to tell.
-    async fn settle(&self, claim: &ClaimReply, live: &Live, outcome: Result<Committed, Ended>) -> Then {
+    async fn settle(
+        &self,
+        claim: &ClaimReply,
+        live: &Live,
+        outcome: Result<Committed, Ended>,
+        is_in_vain: bool,
+    ) -> Then {
         let report = match outcome {
             Ok(committed) => return self.settle_committed(claim, live, committed).await,
             Err(Ended::Failed { reason, detail }) => ReportRequest::Failed { reason, detail: harmless(&detail) },
@@ -229,6 +270,9 @@ impl Worker {
                 StopCause::Stale | StopCause::LeaseLost | StopCause::ReceiptLost => return Then::Leave,
                 StopCause::Deadline => timed_out("the attempt ran past its deadline"),
                 StopCause::Stalled => timed_out("no frame was finished for too long"),
+                StopCause::Shutdown if is_in_vain => {
+                    timed_out("not one segment was finished in the time that this host gives an attempt")
+                }
                 StopCause::Shutdown => return self.abandon(claim).await,
             },
         };
@@ -293,7 +337,7 @@ impl Worker {
         }
     }
 
-    async fn dispose(&self, received: &Received, then: Then) {
+    pub(crate) async fn dispose(&self, received: &Received, then: Then) {
         let outcome = match then {
             Then::Delete => self.queue.delete(&received.receipt).await,
             Then::Leave => Ok(()),

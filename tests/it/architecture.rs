@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate of the workspace, and the crates of the workspace it may depend on.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("rotoless-contract", &[]),
     ("rotoless-core", &["rotoless-contract"]),
     ("rotoless-egress", &["rotoless-contract"]),
@@ -18,6 +18,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("rotoless-gateway", &["rotoless-contract"]),
     ("rotoless-aws", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
+    ("rotoless-worker-function", &["rotoless-gpu-handler"]),
     // Egress judges URLs for it and opens none: without its client.
     ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-gateway"]),
     ("rotoless-callback", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-gateway"]),

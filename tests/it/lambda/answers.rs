@@ -58,7 +58,11 @@ impl Story<'_> {
     }
 
     async fn post(&mut self, path: &str, body: &Value) -> Value {
-        self.ask(&format!("POST {path} {body}"), self.client.request(Method::POST, path).json(body)).await
+        self.ask(
+            &masked(&json!(format!("POST {path} {body}")), &self.client.door.url("")).to_string(),
+            self.client.request(Method::POST, path).json(body),
+        )
+        .await
     }
 }
 
@@ -67,7 +71,9 @@ fn masked(value: &Value, base: &str) -> Value {
     match value {
         Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), masked(value, base))).collect(),
         Value::Array(array) => array.iter().map(|value| masked(value, base)).collect(),
-        Value::String(text) => Value::String(text.split(' ').map(|word| masked_word(word, base)).collect::<Vec<_>>().join(" ")),
+        Value::String(text) => {
+            Value::String(text.split(' ').map(|word| masked_word(word, base)).collect::<Vec<_>>().join(" "))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.clone(),
     }
 }
@@ -82,9 +88,10 @@ fn masked_word(word: &str, base: &str) -> String {
         return "a time".to_owned();
     }
     let mut parts = word.split('/').map(|part| {
-        let random = part.split_once('_').filter(|(kind, rest)| {
-            matches!(*kind, "job" | "req" | "evt" | "vid" | "upl") && rest.len() >= 16
-        });
+        let random = part
+            .trim_end_matches(['"', '}', '\\'])
+            .split_once('_')
+            .filter(|(kind, rest)| matches!(*kind, "job" | "req" | "evt" | "vid" | "upl") && rest.len() >= 16);
         random.map_or_else(|| part.to_owned(), |(kind, _)| format!("{kind}_…"))
     });
     let first = parts.next().unwrap_or_default();
@@ -99,13 +106,14 @@ async fn story(client: &Client, clip: &std::path::Path) -> Vec<Seen> {
     assert_eq!(form.status, 200, "{:#}", form.json);
     let order = json!({"video_url": url, "model": "light", "output_format": "webm"});
     story.post("/v1/estimate", &order).await;
-    let with_key = |body: &Value| client.request(Method::POST, "/v1/jobs").header("Idempotency-Key", "a key").json(body);
+    let with_key =
+        |body: &Value| client.request(Method::POST, "/v1/jobs").header("Idempotency-Key", "a-key").json(body);
     let job = story.ask("POST /v1/jobs", with_key(&order)).await;
     story.ask("POST /v1/jobs again", with_key(&order)).await;
     let mut other = order.clone();
     other["output_format"] = json!("mov");
     story.ask("POST /v1/jobs, another", with_key(&other)).await;
-    let id = job["id"].as_str().unwrap().to_owned();
+    let id = job["id"].as_str().unwrap_or_else(|| panic!("{job:#}")).to_owned();
     jobs(&mut story, &id).await;
     refusals(&mut story, &order).await;
     strange(&mut story, &id).await;
@@ -129,7 +137,9 @@ async fn jobs(story: &mut Story<'_>, id: &str) {
         let request = story.client.request(Method::GET, path);
         story.ask(&format!("GET {shown}"), request).await;
     }
-    for (method, path) in [(Method::POST, format!("{job}/start")), (Method::POST, format!("{job}/cancel")), (Method::DELETE, job)] {
+    for (method, path) in
+        [(Method::POST, format!("{job}/start")), (Method::POST, format!("{job}/cancel")), (Method::DELETE, job)]
+    {
         let shown = path.replace(id, "ID");
         let request = story.client.request(method.clone(), &path);
         story.ask(&format!("{method} {shown}"), request).await;
@@ -141,14 +151,26 @@ async fn refusals(story: &mut Story<'_>, order: &Value) {
     let http = client.door.http();
     story.ask("no key", http.get(client.door.url("/v1/jobs"))).await;
     story.ask("a wrong key", http.get(client.door.url("/v1/jobs")).header("X-Api-Key", "wrong")).await;
-    story.ask("no JSON", client.request(Method::POST, "/v1/jobs").header("content-type", "application/json").body("{")).await;
+    story
+        .ask("no JSON", client.request(Method::POST, "/v1/jobs").header("content-type", "application/json").body("{"))
+        .await;
     story.ask("no content type", client.request(Method::POST, "/v1/jobs").body(order.to_string())).await;
-    story.ask("bytes", client.request(Method::POST, "/v1/jobs").header("content-type", "application/json").body(vec![0xff; 40])).await;
+    story
+        .ask(
+            "bytes",
+            client.request(Method::POST, "/v1/jobs").header("content-type", "application/json").body(vec![0xff; 40]),
+        )
+        .await;
     let large = json!({"video_url": "x".repeat(300_000)});
     story.ask("a large order", client.request(Method::POST, "/v1/jobs").json(&large)).await;
-    story.post("/v1/jobs", &json!({"video_url": "https://127.0.0.1/a.mp4"})).await;
+    story.post("/v1/jobs", &json!({"video_url": "https://127.0.0.1/a.mp4", "model": "light"})).await;
     story.post("/v1/jobs", &json!({"video_url": "nonsense", "model": "best"})).await;
-    story.ask("no form", client.request(Method::POST, "/v1/uploads").header("content-type", "multipart/form-data").body("x")).await;
+    story
+        .ask(
+            "no form",
+            client.request(Method::POST, "/v1/uploads").header("content-type", "multipart/form-data").body("x"),
+        )
+        .await;
     for (method, path) in [(Method::PUT, "/v1/jobs"), (Method::DELETE, "/v1/credits"), (Method::PATCH, "/")] {
         story.ask(&format!("{method} {path}"), client.request(method.clone(), path)).await;
     }
@@ -168,7 +190,6 @@ async fn strange(story: &mut Story<'_>, id: &str) {
         "/v1/jobs?status=p%65nding&cursor=%2F%3D%26",
         "/v1/jobs/job_%C3%A9%20",
         "/v1/jobs/%6aob_none",
-        "/internal/v1/jobs/none/claim",
     ] {
         story.get(path).await;
     }
@@ -197,9 +218,8 @@ async fn a_deployment_answers_as_one_machine_does() {
         let deployment = Deployment::start().await;
         let client = deployment.client("acme", 10.0).await;
         let there = story(&client, &clip).await;
-        for (here, there) in here.iter().zip(&there) {
-            assert_eq!(here, there);
-        }
+        let differ: Vec<_> = here.iter().zip(&there).filter(|(here, there)| here != there).collect();
+        assert!(differ.is_empty(), "{differ:#?}");
         assert!(here.len() == there.len() && here.len() > 40, "{} and {} answers", here.len(), there.len());
         assert_eq!(deployment.function("ApiFunction").started(), 1, "the process went on throughout");
     })

@@ -1,11 +1,11 @@
 //! A whole deployment: embedded AWS, HTTP API, functions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rotoless_embedded::Embedded;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -16,14 +16,31 @@ use super::template::Template;
 use crate::aws_conformance::stack::{Clients, clients, config, serve_s3};
 use crate::world::ADMIN_TOKEN;
 use crate::world::client::{Client, Door};
+use crate::world::fleet::path;
+use crate::world::models;
 
 /// The functions and their programs.
-const FUNCTIONS: [(&str, &str); 4] = [
+pub(crate) const FUNCTIONS: [(&str, &str); 5] = [
     ("ApiFunction", "rotoless-api"),
     ("CallbackFunction", "rotoless-callback"),
     ("DeliverFunction", "rotoless-deliver"),
     ("SweepFunction", "rotoless-sweep"),
+    (WORKER, "rotoless-worker-function"),
 ];
+pub(crate) const WORKER: &str = "WorkerFunction";
+
+/// How a deployment is made.
+#[derive(Default)]
+pub(crate) struct Options {
+    /// The worker's models; without them, the free model in the role `light`.
+    pub(crate) models: Option<PathBuf>,
+    /// Values of the template's parameters.
+    pub(crate) parameters: &'static [(&'static str, &'static str)],
+    /// Values of the worker's environment.
+    pub(crate) worker: &'static [(&'static str, &'static str)],
+    /// The worker's package, to be run from there with all that it needs; without one, it takes what the tests take.
+    pub(crate) package: Option<PathBuf>,
+}
 
 pub(crate) struct Deployment {
     pub(crate) url: String,
@@ -38,29 +55,36 @@ pub(crate) struct Deployment {
 
 impl Deployment {
     pub(crate) async fn start() -> Self {
-        Self::start_with(|_, _| {}).await
+        Self::start_with(Options::default()).await
     }
 
-    /// The same, with changes to functions before they are used.
-    pub(crate) async fn start_with(change: impl Fn(&mut Function, &Path)) -> Self {
+    pub(crate) async fn start_with(options: Options) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let embedded = Embedded::start(config(&dir.path().join("data"))).await.unwrap();
         let s3_url = serve_s3(&embedded).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let template = Template::new(&embedded.sqs_url, parameters(&url));
+        let template = Template::new(&embedded.sqs_url, parameters(&url, options.parameters));
         let mut functions = BTreeMap::new();
         for (name, program) in FUNCTIONS {
             let mut environment = template.environment(name);
             // A deployment's clients come by its own name, ours by this port.
             environment.values_mut().for_each(|value| *value = value.replace(&template.origin(), &url));
-            environment.extend(elsewhere(&embedded, &s3_url));
+            let mut program = binary(program);
+            if name == WORKER {
+                program = place_worker(&options, program, dir.path(), &mut environment);
+                environment.insert("ALLOW_HTTP_LOOPBACK".to_owned(), "true".to_owned());
+                environment.insert("AWS_ENDPOINT_URL_SQS".to_owned(), embedded.sqs_url.clone());
+            } else {
+                environment.extend(elsewhere(&embedded, &s3_url));
+            }
+            if name == "ApiFunction" {
+                replace(&mut environment, "ADMIN_TOKEN", ADMIN_TOKEN);
+            }
             let (memory, time) = (template.memory(name), template.time(name));
             let log = dir.path().join(format!("{name}.log"));
-            let mut function = Function::new(name, binary(program), environment, memory, time, log);
-            change(&mut function, dir.path());
-            functions.insert(name, Arc::new(function));
+            functions.insert(name, Arc::new(Function::new(name, program, environment, memory, time, log)));
         }
         let routes = template.routes();
         let routes = routes.into_iter().map(|route| (route.clone(), Arc::clone(&functions[route.function.as_str()])));
@@ -95,6 +119,19 @@ impl Deployment {
         (Client { door: self.door.clone(), key: text("api_key") }, text("webhook_secret"))
     }
 
+    /// One tick of the sweep.
+    pub(crate) async fn sweep(&self) -> Value {
+        self.function("SweepFunction").invoke(&schedule()).await.answer()
+    }
+
+    pub(crate) async fn queue_is_empty(&self) -> bool {
+        use aws_sdk_sqs::types::QueueAttributeName as Name;
+        let ask = self.clients.sqs.get_queue_attributes().queue_url(self.queue()).attribute_names(Name::All);
+        let counted = ask.send().await.unwrap().attributes.unwrap();
+        let none = |name: Name| counted[&name] == "0";
+        none(Name::ApproximateNumberOfMessages) && none(Name::ApproximateNumberOfMessagesNotVisible)
+    }
+
     /// What all functions logged.
     pub(crate) fn logs(&self) -> String {
         self.functions.values().map(|function| function.log()).collect()
@@ -110,15 +147,56 @@ impl Drop for Deployment {
     }
 }
 
-fn parameters(url: &str) -> BTreeMap<String, String> {
+/// A tick of EventBridge's.
+pub(crate) fn schedule() -> Value {
+    serde_json::from_str(include_str!("../../../events/schedule.json")).unwrap()
+}
+
+/// Puts another value in the place of the one that the template gives.
+fn replace(environment: &mut BTreeMap<String, String>, name: &str, value: &str) {
+    let given = environment.get_mut(name).unwrap_or_else(|| panic!("the template does not give {name}"));
+    value.clone_into(given);
+}
+
+/// Where the worker's program, tools and models are: in its package, as the template says, or in the tests' places.
+fn place_worker(
+    options: &Options,
+    program: PathBuf,
+    dir: &Path,
+    environment: &mut BTreeMap<String, String>,
+) -> PathBuf {
+    // Several deployments share this machine's /tmp.
+    replace(environment, "WORK_DIR", dir.join("worker").to_str().unwrap());
+    for (name, value) in options.worker {
+        environment.insert((*name).to_owned(), (*value).to_owned());
+    }
+    if let Some(package) = &options.package {
+        let root = package.to_str().unwrap();
+        environment.values_mut().for_each(|value| *value = value.replace("/var/task", root));
+        return package.join("bootstrap");
+    }
+    let models = options.models.clone().unwrap_or_else(|| {
+        let models = dir.join("models");
+        models::install_free_model(&models);
+        models
+    });
+    replace(environment, "MODELS_DIR", models.to_str().unwrap());
+    replace(environment, "FFMPEG_PATH", &path());
+    program
+}
+
+fn parameters(url: &str, others: &[(&str, &str)]) -> BTreeMap<String, String> {
     let secret = |what: &str| format!("{what}-of-the-tests-which-is-long-enough");
-    BTreeMap::from([
+    let others = others.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let mut all = BTreeMap::from([
         ("PublicBaseUrl".to_owned(), url.to_owned()),
         ("AdminToken".to_owned(), ADMIN_TOKEN.to_owned()),
         ("FleetKeys".to_owned(), secret("fleet-key")),
         ("ReportMasters".to_owned(), secret("report-master")),
         ("WebhookMaster".to_owned(), secret("webhook-master")),
-    ])
+    ]);
+    all.extend(others);
+    all
 }
 
 /// The embedded AWS in AWS's place.

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use aws_smithy_types::base64;
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use aws_smithy_types::base64;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -106,7 +106,9 @@ impl Gateway {
         if !query.is_empty() {
             event["queryStringParameters"] = parameters(query);
         }
-        if let Some(rest) = route.key.as_ref().and_then(|(_, pattern)| path.strip_prefix(pattern.trim_end_matches("{proxy+}"))) {
+        if let Some(rest) =
+            route.key.as_ref().and_then(|(_, pattern)| path.strip_prefix(pattern.trim_end_matches("{proxy+}")))
+        {
             event["pathParameters"] = json!({"proxy": rest});
         }
         let text = std::str::from_utf8(asked.body).ok().filter(|_| is_text(asked.headers));
@@ -175,7 +177,8 @@ fn own(status: u16, message: &str) -> Response {
 
 /// A function's answer as the client sees it.
 pub(crate) fn response(answer: &Value) -> Response {
-    let Some(status) = answer["statusCode"].as_u64().and_then(|status| StatusCode::from_u16(status.try_into().ok()?).ok())
+    let Some(status) =
+        answer["statusCode"].as_u64().and_then(|status| StatusCode::from_u16(status.try_into().ok()?).ok())
     else {
         return own(500, "Internal Server Error");
     };

@@ -7,9 +7,11 @@ mod answers;
 mod deployment;
 mod events;
 mod gateway;
+mod queue;
 mod runtime_api;
 mod sandbox;
 mod template;
+mod worker;
 
 use crate::aws_conformance::stack::{ACCESS_KEY, SECRET_KEY};
 use rotoless_embedded::REGION;

@@ -125,7 +125,10 @@ async fn next(State(shared): State<Arc<Shared>>) -> Response {
         ("lambda-runtime-aws-request-id", id.clone()),
         ("lambda-runtime-deadline-ms", deadline.to_string()),
         ("lambda-runtime-invoked-function-arn", arn),
-        ("lambda-runtime-trace-id", "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0".to_owned()),
+        (
+            "lambda-runtime-trace-id",
+            "Root=1-5bef4de7-ad49b0e87f6ef6c87fc2e700;Parent=9a9197af755a6419;Sampled=0".to_owned(),
+        ),
         ("content-type", "application/json".to_owned()),
     ];
     *shared.in_flight.lock().unwrap() = Some((id, answer));
@@ -147,7 +150,8 @@ fn unknown() -> Response {
 async fn response(State(shared): State<Arc<Shared>>, Path(id): Path<String>, body: Bytes) -> Response {
     let Some(answer) = shared.take(&id) else { return unknown() };
     if body.len() > MOST_BYTES {
-        let error = json!({"errorType": "Function.ResponseSizeTooLarge", "errorMessage": format!("{} bytes", body.len())});
+        let error =
+            json!({"errorType": "Function.ResponseSizeTooLarge", "errorMessage": format!("{} bytes", body.len())});
         let _ = answer.send(Outcome::Failed(error.clone()));
         return (StatusCode::PAYLOAD_TOO_LARGE, axum::Json(error)).into_response();
     }

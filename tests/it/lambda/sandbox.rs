@@ -60,20 +60,23 @@ impl Function {
 
     /// One invocation: in the environment that there is, or in a new one.
     pub(crate) async fn invoke(&self, event: &Value) -> Outcome {
-        self.invoke_for(event, self.time).await
+        self.invoke_for(event, self.time, self.time).await
     }
 
-    /// The same with another time limit.
-    pub(crate) async fn invoke_for(&self, event: &Value, time: Duration) -> Outcome {
+    /// The same with another time limit: the one that it is told, and the one after which it is killed.
+    pub(crate) async fn invoke_for(&self, event: &Value, told: Duration, time: Duration) -> Outcome {
         let mut place = self.sandbox.lock().await;
         if place.as_mut().is_none_or(Sandbox::has_ended) {
             *place = None;
             let sandbox = self.start().await;
-            sandbox.ready(INIT).await.unwrap_or_else(|why| panic!("{} does not start: {why}\n{}", self.name, self.log()));
+            sandbox
+                .ready(INIT)
+                .await
+                .unwrap_or_else(|why| panic!("{} does not start: {why}\n{}", self.name, self.log()));
             *place = Some(sandbox);
         }
         let sandbox = place.as_mut().expect("it was just started");
-        let outcome = sandbox.invoke(event, time, self.freezes).await;
+        let outcome = sandbox.invoke(event, told, time, self.freezes).await;
         if matches!(outcome, Outcome::Ended | Outcome::TimedOut) {
             *place = None;
         }
@@ -155,11 +158,11 @@ impl Sandbox {
         self.child.try_wait().unwrap().is_some()
     }
 
-    async fn invoke(&mut self, event: &Value, time: Duration, freezes: bool) -> Outcome {
+    async fn invoke(&mut self, event: &Value, told: Duration, time: Duration, freezes: bool) -> Outcome {
         self.thaw();
         let asked = *self.asked.borrow();
         let id = invocation_id();
-        let mut outcome = self.api.leave(event, &id, time);
+        let mut outcome = self.api.leave(event, &id, told);
         let deadline = Instant::now() + time;
         let outcome = loop {
             match tokio::time::timeout(Duration::from_millis(20), &mut outcome).await {

@@ -74,7 +74,10 @@ impl Template {
 
     /// The environment that the template gives a function.
     pub(crate) fn environment(&self, id: &str) -> BTreeMap<String, String> {
-        let globals = &self.template["Globals"]["Function"]["Environment"]["Variables"];
+        let ignored = &self.template["Resources"][id]["IgnoreGlobals"];
+        let ignores = |name: &str| ignored.as_array().is_some_and(|ignored| ignored.contains(&name.into()));
+        let globals = if ignores("Environment") { &Value::Null } else { &self.template["Globals"]["Function"] };
+        let globals = &globals["Environment"]["Variables"];
         let own = &self.function(id)["Environment"]["Variables"];
         let variables = [globals, own].into_iter().filter_map(Value::as_object).flatten();
         variables.filter_map(|(name, value)| Some((name.clone(), self.text(value)?))).collect()
