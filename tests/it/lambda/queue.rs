@@ -3,13 +3,16 @@
 //! As Lambda's: a message is in flight for as long as its queue says; of an answered batch those are deleted that the
 //! answer does not name; of one that failed, none.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_sdk_sqs::types::{Message, MessageSystemAttributeName};
 use serde_json::{Map, Value, json};
 
 use super::deployment::{Deployment, WORKER};
 use super::runtime_api::Outcome;
+
+/// A message that is let go is visible again within this time.
+const SOON: Duration = Duration::from_secs(30);
 
 /// What one poll of the queue led to.
 #[derive(Debug)]
@@ -22,7 +25,7 @@ pub(crate) struct Polled {
 }
 
 impl Deployment {
-    /// Polls until there is a message, and hands over as many as there are, `most` at most.
+    /// Waits for a message, and hands over as many as there are, `most` at most.
     pub(crate) async fn poll(&self, most: i32) -> Polled {
         let time = self.function(WORKER).time;
         self.poll_for(most, time, time).await
@@ -30,12 +33,21 @@ impl Deployment {
 
     /// The same with another time limit: the one that the function is told, and the one after which it is killed.
     pub(crate) async fn poll_for(&self, most: i32, told: Duration, time: Duration) -> Polled {
-        let batch = loop {
-            let messages = self.receive(most).await;
-            if !messages.is_empty() {
-                break messages;
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(polled) = self.poll_once(most, told, time).await {
+                return polled;
             }
-        };
+            assert!(Instant::now() < deadline, "no message came within {SOON:?}");
+        }
+    }
+
+    /// The same, if there is a message.
+    pub(crate) async fn poll_once(&self, most: i32, told: Duration, time: Duration) -> Option<Polled> {
+        let batch = self.receive(most).await;
+        if batch.is_empty() {
+            return None;
+        }
         let messages: Vec<String> = batch.iter().map(|message| message.message_id().unwrap().to_owned()).collect();
         let event = json!({"Records": batch.iter().map(|message| self.record(message)).collect::<Vec<_>>()});
         let outcome = self.function(WORKER).invoke_for(&event, told, time).await;
@@ -49,7 +61,7 @@ impl Deployment {
             let delete = self.clients.sqs.delete_message().queue_url(self.queue()).receipt_handle(receipt);
             delete.send().await.unwrap();
         }
-        Polled { messages, failed, outcome }
+        Some(Polled { messages, failed, outcome })
     }
 
     pub(crate) fn queue(&self) -> &str {
