@@ -36,8 +36,12 @@ pub(crate) struct Options {
     pub(crate) models: Option<PathBuf>,
     /// Values of the template's parameters.
     pub(crate) parameters: &'static [(&'static str, &'static str)],
-    /// Values of the worker's environment.
-    pub(crate) worker: &'static [(&'static str, &'static str)],
+    /// What may be reached although it is not public: a receiver of the test's own.
+    pub(crate) allow_egress: Option<String>,
+    /// Where the programs are, if not beside this one.
+    pub(crate) programs: Option<PathBuf>,
+    /// No process is stopped between two invocations.
+    pub(crate) is_awake: bool,
     /// The worker's package, to be run from there with all that it needs; without one, it takes what the tests take.
     pub(crate) package: Option<PathBuf>,
 }
@@ -71,7 +75,8 @@ impl Deployment {
             let mut environment = template.environment(name);
             // A deployment's clients come by its own name, ours by this port.
             environment.values_mut().for_each(|value| *value = value.replace(&template.origin(), &url));
-            let mut program = binary(program);
+            let mut program =
+                options.programs.as_ref().map_or_else(|| binary(program), |programs| programs.join(program));
             if name == WORKER {
                 program = place_worker(&options, program, dir.path(), &mut environment);
                 environment.insert("ALLOW_HTTP_LOOPBACK".to_owned(), "true".to_owned());
@@ -79,12 +84,17 @@ impl Deployment {
             } else {
                 environment.extend(elsewhere(&embedded, &s3_url));
             }
+            if let Some(address) = &options.allow_egress {
+                environment.insert("ALLOW_EGRESS_DANGEROUS".to_owned(), address.clone());
+            }
             if name == "ApiFunction" {
                 replace(&mut environment, "ADMIN_TOKEN", ADMIN_TOKEN);
             }
             let (memory, time) = (template.memory(name), template.time(name));
             let log = dir.path().join(format!("{name}.log"));
-            functions.insert(name, Arc::new(Function::new(name, program, environment, memory, time, log)));
+            let mut function = Function::new(name, program, environment, memory, time, log);
+            function.freezes = !options.is_awake;
+            functions.insert(name, Arc::new(function));
         }
         let routes = template.routes();
         let routes = routes.into_iter().map(|route| (route.clone(), Arc::clone(&functions[route.function.as_str()])));
@@ -167,9 +177,6 @@ fn place_worker(
 ) -> PathBuf {
     // Several deployments share this machine's /tmp.
     replace(environment, "WORK_DIR", dir.join("worker").to_str().unwrap());
-    for (name, value) in options.worker {
-        environment.insert((*name).to_owned(), (*value).to_owned());
-    }
     if let Some(package) = &options.package {
         let root = package.to_str().unwrap();
         environment.values_mut().for_each(|value| *value = value.replace("/var/task", root));

@@ -5,9 +5,12 @@
 
 mod answers;
 mod bad_input;
+mod bench;
 mod deployment;
 mod events;
 mod gateway;
+mod journey;
+mod package;
 mod queue;
 mod runtime_api;
 mod sandbox;

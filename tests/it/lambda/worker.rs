@@ -135,11 +135,7 @@ async fn a_video_whose_turns_leave_nothing_behind_fails_after_three_of_them() {
 /// G-11, K2: Lambda kills whatever runs when the time is over, and may do so earlier.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_turn_that_is_killed_delays_its_job_and_is_followed_by_another() {
-    let options = Options {
-        parameters: &[("SegmentSeconds", "1")],
-        worker: &[("VISIBILITY_SECONDS", "10")],
-        ..Options::default()
-    };
+    let options = Options { parameters: &[("SegmentSeconds", "1")], ..Options::default() };
     let deployment = Deployment::start_with(options).await;
     let client = deployment.client("acme", 100.0).await;
     let id = client.order(&client.upload(&LONG.make(deployment.scratch())).await).await;
