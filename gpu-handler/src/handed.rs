@@ -51,9 +51,13 @@ impl HandedWorker {
         net::install_tls();
         let (_, nobody_asks) = Shutdown::channel();
         let worker = prepare(config, nobody_asks).await?;
-        let timing = worker.timing.clone();
         tracing::info!(worker.id = worker.worker_id, provider = worker.provider, "worker is ready");
-        Ok(Self { worker: Mutex::new(worker), timing })
+        Ok(Self::over(worker))
+    }
+
+    pub(crate) fn over(worker: Worker) -> Self {
+        let timing = worker.timing.clone();
+        Self { worker: Mutex::new(worker), timing }
     }
 
     /// Serves one message. `whole` is the time that a turn has, `ends` when this one does: nothing goes on after it.

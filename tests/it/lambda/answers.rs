@@ -206,7 +206,7 @@ async fn strange(story: &mut Story<'_>, id: &str) {
     story.ask("another call", client.request(Method::POST, "/internal/v1/none").json(&json!({}))).await;
 }
 
-/// TW-14: the same requests, the same answers, though API Gateway and the Runtime API lie between and the process is
+/// G-42: the same requests, the same answers, though API Gateway and the Runtime API lie between and the process is
 /// stopped after each.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_answers_as_one_machine_does() {

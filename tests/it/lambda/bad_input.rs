@@ -114,7 +114,8 @@ async fn a_function_without_a_key_of_its_environment_does_not_start_and_says_whi
     for (name, _) in FUNCTIONS {
         let function = deployment.function(name);
         let mut lacking = Vec::new();
-        for key in function.environment.keys() {
+        let given = deployment.template.environment(name);
+        for key in given.keys() {
             let mut environment: BTreeMap<String, String> = function.environment.clone();
             environment.remove(key);
             let log = deployment.scratch().join(format!("{name}-without-{key}.log"));

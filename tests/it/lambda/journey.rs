@@ -7,7 +7,7 @@ use super::deployment::{Deployment, Options, schedule};
 use crate::conformance::receiver::Receiver;
 use crate::world::media::{self, Clip};
 
-/// TW-14, G-24: upload, order, work by the queue, webhook by the schedule, status, download: each step by the event that
+/// G-24: upload, order, work by the queue, webhook by the schedule, status, download: each step by the event that
 /// brings it about on AWS, and every call of the worker through API Gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clip_goes_through_a_deployment_and_its_webhook_arrives() {
@@ -26,7 +26,7 @@ async fn a_clip_goes_through_a_deployment_and_its_webhook_arrives() {
     let told = deliver.invoke(&schedule()).await.answer();
     assert_eq!(told, json!({"sent": 2}));
     let kinds: Vec<_> =
-        receiver.wait("/hook", 2).await.iter().map(|sent| sent.json()["type"].as_str().map(str::to_owned)).collect();
+        receiver.wait("/hook", 2).await.iter().map(|sent| sent.json()["event"].as_str().map(str::to_owned)).collect();
     assert!(kinds.contains(&Some("job.completed".to_owned())), "{kinds:?}");
     // Whatever comes again finds nothing to do.
     assert_eq!(deliver.invoke(&schedule()).await.answer(), json!({"sent": 0}));

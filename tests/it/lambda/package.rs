@@ -32,7 +32,7 @@ fn fill(dir: &Path, scratch: &Path) -> String {
     said
 }
 
-/// TW-14: from the package alone, with the tools and weights that it brings.
+/// From the package alone, with the tools and weights that it brings.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_is_done_from_the_package_alone() {
     let own = TempDir::new().unwrap();

@@ -26,7 +26,6 @@ async fn alpha_of(client: &Client, job: &Job, dir: &Path) -> Vec<u8> {
     media::alpha(&file)
 }
 
-/// TW-14
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_job_goes_through_a_deployment_without_any_machine_of_its_own() {
     let deployment = Deployment::start().await;
