@@ -67,6 +67,7 @@ bench: setup ## the pipeline beside its floor and a Python loop, the API beside 
 
 FUNCTIONS := rotoless-api rotoless-callback rotoless-deliver rotoless-sweep rotoless-worker-function
 
+.PHONY: bench-lambda
 bench-lambda: setup ## the functions under the Lambda Runtime API: zip, start, memory, time of a request; PROFILE=release
 	@cargo build --locked --quiet --profile $(PROFILE) $(FUNCTIONS:%=--package %)
 	@ROTOLESS_FUNCTIONS=$(dir $(ROTOLESS)) ROTOLESS_BENCH_JSON=target/bench-lambda.json \
@@ -86,4 +87,4 @@ lint: ## formatting, lints, documentation
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-soak bench bench-lambda bench-quality openapi fuzz fuzz-api lint
+.PHONY: help build setup demo test test-gpu test-soak bench bench-quality openapi fuzz fuzz-api lint
