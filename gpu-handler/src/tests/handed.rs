@@ -30,7 +30,8 @@ async fn hand(world: &World, worker: &HandedWorker, whole: Duration, left: Durat
 #[tokio::test]
 async fn a_message_that_was_done_is_deleted_and_kept_in_flight_until_then() {
     let world = World::start().await;
-    let worker = HandedWorker::over(world.worker(Script::Frames(3, Duration::ZERO)).worker);
+    let served = world.worker(Script::Frames(3, Duration::ZERO));
+    let worker = HandedWorker::over(served.worker);
     assert!(hand(&world, &worker, LONG, LONG).await.unwrap());
     let events = world.log.all();
     assert_eq!(events[0], Event::Extend, "before anything else: the queue's own timeout is as long as a turn");
@@ -42,7 +43,8 @@ async fn a_message_that_was_done_is_deleted_and_kept_in_flight_until_then() {
 async fn a_message_of_a_leased_job_is_let_go_and_wants_to_come_again() {
     let world = World::start().await;
     world.twist(On::Claim, Twist::Refuse(Refusal::Leased));
-    let worker = HandedWorker::over(world.worker(ENDLESS).worker);
+    let served = world.worker(ENDLESS);
+    let worker = HandedWorker::over(served.worker);
     assert!(!hand(&world, &worker, LONG, LONG).await.unwrap());
     assert_eq!(world.events(), [Event::Claim, Event::Release(17)]);
 }
@@ -52,7 +54,8 @@ async fn a_message_of_a_leased_job_is_let_go_and_wants_to_come_again() {
 async fn a_message_that_is_somebody_elses_is_not_begun() {
     let world = World::start().await;
     world.twist(On::Extend, Twist::Stale);
-    let worker = HandedWorker::over(world.worker(ENDLESS).worker);
+    let served = world.worker(ENDLESS);
+    let worker = HandedWorker::over(served.worker);
     assert!(!hand(&world, &worker, LONG, LONG).await.unwrap());
     assert_eq!(world.events(), []);
 }
@@ -60,7 +63,8 @@ async fn a_message_that_is_somebody_elses_is_not_begun() {
 #[tokio::test]
 async fn nothing_is_begun_in_what_is_left_of_a_turn() {
     let world = World::start().await;
-    let worker = HandedWorker::over(world.worker(ENDLESS).worker);
+    let served = world.worker(ENDLESS);
+    let worker = HandedWorker::over(served.worker);
     assert!(!hand(&world, &worker, LONG, Duration::from_secs(100)).await.unwrap());
     assert_eq!(world.events(), [Event::Release(0)]);
 }
@@ -71,7 +75,8 @@ async fn an_attempt_is_given_back_before_its_turn_ends_and_counts_if_it_left_not
     for (script, counts) in [(ENDLESS, true), (Script::SegmentAndOn, false)] {
         let world = World::start().await;
         world.change(|shared| shared.segments = true);
-        let worker = HandedWorker::over(world.worker(script).worker);
+        let served = world.worker(script);
+        let worker = HandedWorker::over(served.worker);
         let began = Instant::now();
         assert!(!hand(&world, &worker, SHORT, SHORT).await.unwrap());
         assert!(began.elapsed() < SHORT, "{:?}", began.elapsed());
@@ -89,7 +94,8 @@ async fn an_attempt_is_given_back_before_its_turn_ends_and_counts_if_it_left_not
 #[tokio::test]
 async fn a_process_whose_engine_hangs_is_told_to_end_and_the_message_is_free() {
     let world = World::start().await;
-    let worker = HandedWorker::over(world.worker(Script::Deaf(Duration::from_secs(20))).worker);
+    let served = world.worker(Script::Deaf(Duration::from_secs(20)));
+    let worker = HandedWorker::over(served.worker);
     let began = Instant::now();
     let outcome = hand(&world, &worker, SHORT, SHORT).await;
     assert!(matches!(outcome, Err(RunError::EngineHung)), "{outcome:?}");

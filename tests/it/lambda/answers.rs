@@ -82,7 +82,8 @@ fn masked_word(word: &str, base: &str) -> String {
     if word.contains("X-Amz-Signature") {
         return "a presigned link".to_owned();
     }
-    let word = word.replace(base, "BASE");
+    // A deployment that was given no name of its own goes by that of its gateway, which speaks https.
+    let word = word.replace(base, "BASE").replace(&base.replacen("http", "https", 1), "BASE");
     let is_time = word.len() >= 20 && word.ends_with('Z') && word.as_bytes()[4] == b'-' && word.as_bytes()[10] == b'T';
     if is_time {
         return "a time".to_owned();

@@ -47,7 +47,6 @@ pub(crate) struct Options {
 }
 
 pub(crate) struct Deployment {
-    pub(crate) url: String,
     pub(crate) clients: Clients,
     pub(crate) embedded: Embedded,
     pub(crate) template: Template,
@@ -101,7 +100,7 @@ impl Deployment {
         let server = Gateway { routes: routes.collect() }.serve(listener);
         let door = Door::to(&url);
         let clients = clients(&embedded, &s3_url);
-        Self { url, clients, embedded, template, functions, door, server, dir }
+        Self { clients, embedded, template, functions, door, server, dir }
     }
 
     pub(crate) fn function(&self, name: &str) -> &Arc<Function> {

@@ -29,41 +29,42 @@ enum Kind {
 }
 
 const FILES: [(&str, Kind); 25] = [
-    ("gateway-health.json", Kind::Request(200)),
-    ("gateway-list.json", Kind::Request(400)),
-    ("gateway-create.json", Kind::Request(200)),
-    ("gateway-upload-form.json", Kind::Request(200)),
-    ("gateway-preflight.json", Kind::Request(200)),
-    ("gateway-unknown.json", Kind::Request(404)),
-    ("claim-request.json", Kind::Call("claim")),
-    ("heartbeat-request.json", Kind::Call("heartbeat")),
-    ("heartbeat-request-links.json", Kind::Call("heartbeat")),
-    ("probed-request.json", Kind::Call("probed")),
-    ("report-completed.json", Kind::Call("report")),
-    ("report-failed.json", Kind::Call("report")),
-    ("report-abandoned.json", Kind::Call("report")),
-    ("queue-message.json", Kind::Message),
-    ("wake.json", Kind::Message),
-    ("sqs-jobs.json", Kind::Batch),
-    ("schedule.json", Kind::Tick),
-    ("claim-reply.json", Kind::Sent("claim")),
-    ("heartbeat-reply.json", Kind::Sent("heartbeat")),
-    ("heartbeat-reply-links.json", Kind::Sent("heartbeat")),
-    ("probed-reply.json", Kind::Sent("probed")),
-    ("report-reply.json", Kind::Sent("report")),
-    ("manifest.json", Kind::Sent("claim")),
-    ("webhook-completed.json", Kind::Sent("report")),
-    ("error.json", Kind::Sent("probed")),
+    ("events/gateway-health.json", Kind::Request(200)),
+    ("events/gateway-list.json", Kind::Request(400)),
+    ("events/gateway-create.json", Kind::Request(200)),
+    ("events/gateway-upload-form.json", Kind::Request(200)),
+    ("events/gateway-preflight.json", Kind::Request(200)),
+    ("events/gateway-unknown.json", Kind::Request(404)),
+    ("events/claim-request.json", Kind::Call("claim")),
+    ("events/heartbeat-request.json", Kind::Call("heartbeat")),
+    ("events/heartbeat-request-links.json", Kind::Call("heartbeat")),
+    ("events/probed-request.json", Kind::Call("probed")),
+    ("events/report-completed.json", Kind::Call("report")),
+    ("events/report-failed.json", Kind::Call("report")),
+    ("events/report-abandoned.json", Kind::Call("report")),
+    ("events/queue-message.json", Kind::Message),
+    ("events/wake.json", Kind::Message),
+    ("events/sqs-jobs.json", Kind::Batch),
+    ("events/schedule.json", Kind::Tick),
+    ("events/claim-reply.json", Kind::Sent("claim")),
+    ("events/heartbeat-reply.json", Kind::Sent("heartbeat")),
+    ("events/heartbeat-reply-links.json", Kind::Sent("heartbeat")),
+    ("events/probed-reply.json", Kind::Sent("probed")),
+    ("events/report-reply.json", Kind::Sent("report")),
+    ("events/manifest.json", Kind::Sent("claim")),
+    ("events/webhook-completed.json", Kind::Sent("report")),
+    ("events/error.json", Kind::Sent("probed")),
 ];
 
 fn read(file: &str) -> String {
-    std::fs::read_to_string(root().join("events").join(file)).unwrap()
+    std::fs::read_to_string(root().join(file)).unwrap()
 }
 
 #[test]
 fn no_file_of_events_is_left_out() {
     let there = std::fs::read_dir(root().join("events")).unwrap();
-    let there: BTreeSet<String> = there.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    let name = |file: std::fs::DirEntry| format!("events/{}", file.file_name().to_str().unwrap());
+    let there: BTreeSet<String> = there.map(|file| name(file.unwrap())).collect();
     let known: BTreeSet<String> = FILES.iter().map(|(file, _)| (*file).to_owned()).collect();
     assert_eq!(there, known);
 }
@@ -80,7 +81,7 @@ fn call(deployment: &Deployment, call: &str, body: &str) -> Value {
         }
     };
     let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    let mut event: Value = serde_json::from_str(&read("gateway-create.json")).unwrap();
+    let mut event: Value = serde_json::from_str(&read("events/gateway-create.json")).unwrap();
     event["routeKey"] = json!("POST /internal/v1/{proxy+}");
     event["rawPath"] = json!(path);
     event["requestContext"]["http"]["path"] = json!(path);
