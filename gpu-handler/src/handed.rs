@@ -12,11 +12,12 @@ use tokio::sync::Mutex;
 
 use crate::config::Config;
 use crate::detail::shown;
+use crate::live::Live;
 use crate::net;
-use crate::process::Shutdown;
+use crate::process::{AskShutdown, Shutdown};
 use crate::queue::{QueueError, Receipt, Received};
 use crate::run::{RunError, prepare};
-use crate::session::{Host, SessionError, Then, Turn, Worker};
+use crate::session::{SessionError, Then, Worker};
 use crate::timing::Timing;
 
 /// A message in flight with us.
@@ -28,6 +29,23 @@ pub struct HandedMessage {
     pub body: String,
     /// Proof that it is in flight with us.
     pub receipt: String,
+}
+
+/// The time that a host gives to one session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turn {
+    /// All of it.
+    whole: Duration,
+    /// When the session is asked to end.
+    pub(crate) ends: Instant,
+}
+
+impl Turn {
+    /// Whether an attempt that was cut short had most of its time and left nothing that another one could go on from:
+    /// the next would end like it, and the one after that.
+    pub(crate) fn was_in_vain(self, live: &Live, claimed_at: Instant) -> bool {
+        claimed_at.elapsed() >= self.whole / 2 && live.segments_stored() == 0
+    }
 }
 
 /// A worker that is handed its messages. One at a time is served; others wait.
@@ -85,16 +103,7 @@ impl HandedWorker {
             }
             Err(error) => tracing::warn!(message.id = received.id, error = shown(&error), "message was not extended"),
         }
-        let (ask, shutdown) = Shutdown::channel();
-        worker.shutdown = shutdown;
-        worker.host = Host { turn: Some(Turn { whole, ends: asked }) };
-        worker.timing = Timing {
-            finish_within: drain / 3,
-            finish_cap: drain / 2,
-            engine_grace: drain / 4,
-            abandon_report: self.timing.abandon_report.min(drain / 8),
-            ..self.timing.clone()
-        };
+        let ask = self.begin(&mut worker, Turn { whole, ends: asked }, drain);
         let clock = async {
             tokio::time::sleep_until(asked.into()).await;
             tracing::info!("the turn ends");
@@ -114,5 +123,19 @@ impl HandedWorker {
             }
         }
         Ok(then == Then::Delete)
+    }
+    /// Puts the worker into a turn. What comes back ends it.
+    fn begin(&self, worker: &mut Worker, turn: Turn, drain: Duration) -> AskShutdown {
+        let (ask, shutdown) = Shutdown::channel();
+        worker.shutdown = shutdown;
+        worker.turn = Some(turn);
+        worker.timing = Timing {
+            finish_within: drain / 3,
+            finish_cap: drain / 2,
+            engine_grace: drain / 4,
+            abandon_report: self.timing.abandon_report.min(drain / 8),
+            ..self.timing.clone()
+        };
+        ask
     }
 }

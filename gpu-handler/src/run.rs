@@ -23,7 +23,7 @@ use crate::engine::RealEngine;
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
 use crate::queue::{self, QueueSettings};
-use crate::session::{Host, SessionEnd, SessionError, Worker};
+use crate::session::{SessionEnd, SessionError, Worker};
 use crate::timing::Timing;
 use crate::transfer::Transfer;
 
@@ -113,7 +113,7 @@ pub(crate) async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker
         work_dir,
         timing,
         shutdown,
-        host: Host::default(),
+        turn: None,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
 use crate::detail::{harmless, shown};
+use crate::handed::Turn;
 use crate::links::Links;
 use crate::live::{Live, StopCause};
 use crate::matting::Matting;
@@ -50,23 +51,8 @@ pub(crate) struct Worker {
     pub(crate) work_dir: WorkDir,
     pub(crate) timing: Timing,
     pub(crate) shutdown: Shutdown,
-    pub(crate) host: Host,
-}
-
-/// What the host of a worker allows.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Host {
-    /// It takes the worker away after some time, and another one goes on.
+    /// Where the host takes the worker away after some time, and another one goes on.
     pub(crate) turn: Option<Turn>,
-}
-
-/// The time that a host gives to one session.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Turn {
-    /// All of it.
-    pub(crate) whole: Duration,
-    /// When the session is asked to end.
-    pub(crate) ends: Instant,
 }
 
 /// How a session ended.
@@ -200,7 +186,7 @@ impl Worker {
             lease,
             deadline: claimed_at + Duration::from_secs(claim.deadline_seconds.into()),
             shutdown: self.shutdown.clone(),
-            turn_ends: self.host.turn.map(|turn| turn.ends),
+            turn_ends: self.turn.map(|turn| turn.ends),
             timing: self.timing.clone(),
         };
         let outcome = match Pulse::start(&self.connect, kept) {
@@ -213,7 +199,7 @@ impl Worker {
         };
         self.log(&claim, claimed_at, &live, &outcome);
         let hung = matches!(outcome, Err(Ended::Hung(_)));
-        let is_in_vain = self.is_in_vain(&live, claimed_at);
+        let is_in_vain = self.turn.is_some_and(|turn| turn.was_in_vain(&live, claimed_at));
         let then = self.settle(&claim, &live, outcome, is_in_vain).await;
         let end = if hung {
             Err(SessionError::EngineHung)
@@ -221,13 +207,6 @@ impl Worker {
             Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt })
         };
         (end, then)
-    }
-
-    /// Whether an attempt that this host cuts short had most of its time and left nothing that another one could go on
-    /// from: the next would end like it, and the one after that.
-    fn is_in_vain(&self, live: &Live, claimed_at: Instant) -> bool {
-        let had_its_time = |turn: Turn| claimed_at.elapsed() >= turn.whole / 2;
-        self.host.turn.is_some_and(had_its_time) && live.segments_stored() == 0
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.

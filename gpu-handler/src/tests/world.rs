@@ -21,7 +21,7 @@ use crate::connect::Connect;
 use crate::net::{self, PlainHttp};
 use crate::process::{AskShutdown, Shutdown, WorkDir};
 use crate::queue::QueueSettings;
-use crate::session::{Host, Worker};
+use crate::session::Worker;
 use crate::timing::Timing;
 use crate::transfer::Transfer;
 
@@ -297,7 +297,7 @@ impl World {
             work_dir: WorkDir::open(dir.path()).unwrap(),
             timing,
             shutdown,
-            host: Host::default(),
+            turn: None,
         };
         Served { worker, ask, dir }
     }
