@@ -37,7 +37,7 @@ impl Outcome {
     pub(crate) fn answer(self) -> Value {
         match self {
             Self::Answered(value) => value,
-            other => panic!("no answer: {other:?}"),
+            Self::Failed(_) | Self::Ended | Self::TimedOut => panic!("no answer: {self:?}"),
         }
     }
 }

@@ -57,10 +57,7 @@ impl Template {
     fn property(&self, id: &str, name: &str) -> u64 {
         let own = &self.function(id)[name];
         let value = if own.is_null() { &self.template["Globals"]["Function"][name] } else { own };
-        match value {
-            Value::Number(number) => number.as_u64().unwrap(),
-            other => self.text(other).expect("a value").parse().unwrap(),
-        }
+        self.text(value).expect("a value").parse().unwrap()
     }
 
     pub(crate) fn time(&self, id: &str) -> Duration {
@@ -104,16 +101,14 @@ impl Template {
             Value::Number(number) => return Some(number.to_string()),
             Value::Bool(is_set) => return Some(is_set.to_string()),
             Value::Object(object) if object.len() == 1 => object.iter().next().unwrap(),
-            other => panic!("not a value of an environment: {other}"),
+            Value::Null | Value::Array(_) | Value::Object(_) => panic!("not a value of an environment: {value}"),
         };
         match intrinsic.as_str() {
             "Ref" if argument == "AWS::NoValue" => None,
             "Ref" => Some(self.named(argument.as_str().unwrap())),
             "Fn::GetAtt" => {
-                let path: Vec<&str> = match argument {
-                    Value::String(path) => path.split('.').collect(),
-                    parts => parts.as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect(),
-                };
+                let parts = argument.as_array().expect("Fn::GetAtt in its long form");
+                let path: Vec<&str> = parts.iter().map(|part| part.as_str().unwrap()).collect();
                 Some(self.attribute(path[0], path[1]))
             }
             "Fn::Sub" => Some(self.dynamic(&self.substituted(argument.as_str().expect("Fn::Sub of a text")))),
