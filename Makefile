@@ -34,6 +34,7 @@ test: setup ## every test
 	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet
 	@scripts/fetch-dynamodb-local
 	@scripts/setup-python
+	@gpu-handler/lambda/package $$(uname -m | sed s/aarch64/arm64/)
 	@scripts/test
 
 test-gpu: setup ## the engine's tests of devices with the GPU's features built in; a GPU is used where there is one
@@ -62,6 +63,15 @@ bench: setup ## the pipeline beside its floor and a Python loop, the API beside 
 	@$(ROTOLESS) bench --all --clip samples/portrait.mp4 --peer .cache/python-bench/bin/python \
 		$(if $(CLIPS),--clips $(CLIPS)) --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json
+	@$(MAKE) bench-lambda
+
+FUNCTIONS := rotoless-api rotoless-callback rotoless-deliver rotoless-sweep rotoless-worker-function
+
+.PHONY: bench-lambda
+bench-lambda: setup ## the functions under the Lambda Runtime API: zip, start, memory, time of a request; PROFILE=release
+	@cargo build --locked --quiet --profile $(PROFILE) $(FUNCTIONS:%=--package %)
+	@ROTOLESS_FUNCTIONS=$(dir $(ROTOLESS)) ROTOLESS_BENCH_JSON=target/bench-lambda.json \
+		cargo test --locked --quiet --package rotoless-tests --test it lambda::bench:: -- --ignored --nocapture
 
 bench-quality: setup ## mattes beside the truth on clips of CLIPS=dir (NAME.mp4 with NAME.alpha.mkv); SHEETS=dir, WITHOUT=edges,steady
 	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet

@@ -19,6 +19,7 @@ mod connect;
 mod control;
 mod detail;
 mod engine;
+mod handed;
 mod kept;
 mod links;
 mod live;
@@ -36,5 +37,6 @@ mod timing;
 mod transfer;
 
 pub use crate::config::{Config, ConfigError, KEYS, Key, StaticCredentials};
+pub use crate::handed::{HandedMessage, HandedWorker};
 pub use crate::process::{ParentError, WorkDirError, die_with_parent};
 pub use crate::run::{RunError, run};

@@ -83,6 +83,15 @@ pub(crate) struct Live {
     stop: watch::Sender<Option<StopCause>>,
     lease_end: Mutex<Instant>,
     progress: Mutex<Progress>,
+    segments: Mutex<Segments>,
+}
+
+/// The segments that an attempt stored.
+#[derive(Debug, Clone, Copy, Default)]
+struct Segments {
+    stored: u32,
+    /// When the last one was.
+    last: Option<Instant>,
 }
 
 impl Live {
@@ -97,7 +106,12 @@ impl Live {
             stage_began: now,
             moved: now,
         };
-        Self { stop: watch::Sender::new(None), lease_end: Mutex::new(lease_end), progress: Mutex::new(progress) }
+        Self {
+            stop: watch::Sender::new(None),
+            lease_end: Mutex::new(lease_end),
+            progress: Mutex::new(progress),
+            segments: Mutex::default(),
+        }
     }
 
     /// Asks the attempt to stop, unless it was asked before.
@@ -151,6 +165,24 @@ impl Live {
     pub(crate) fn renew(&self, end: Instant) {
         let mut current = lock(&self.lease_end);
         *current = end.max(*current);
+    }
+
+    /// A segment was stored: another attempt need not make it.
+    pub(crate) fn segment_stored(&self) {
+        let mut segments = lock(&self.segments);
+        *segments = Segments { stored: segments.stored + 1, last: Some(Instant::now()) };
+    }
+
+    /// Segments that this attempt stored.
+    pub(crate) fn segments_stored(&self) -> u32 {
+        lock(&self.segments).stored
+    }
+
+    /// When the segment that is worked on will be stored, at the pace of those before; unknown before the first.
+    pub(crate) fn next_segment_at(&self) -> Option<Instant> {
+        let Segments { stored, last } = *lock(&self.segments);
+        let last = last?;
+        Some(last + last.saturating_duration_since(self.now_at().stage_began) / stored.max(1))
     }
 
     /// How far the attempt is.
@@ -247,6 +279,17 @@ mod tests {
         assert_eq!(live.now_at().remaining(began + Duration::from_secs(5)), None);
         live.progress(Stage::Matte, 910, 1000);
         assert_eq!(live.now_at().remaining(began + Duration::from_secs(5)).unwrap().as_secs(), 45);
+    }
+
+    #[test]
+    fn the_next_segment_is_expected_at_the_pace_of_those_before() {
+        let live = live();
+        live.enter(Stage::Matte);
+        assert_eq!((live.segments_stored(), live.next_segment_at()), (0, None));
+        std::thread::sleep(Duration::from_millis(40));
+        live.segment_stored();
+        let next = live.next_segment_at().unwrap().saturating_duration_since(Instant::now());
+        assert!((Duration::from_millis(20)..Duration::from_secs(2)).contains(&next), "{next:?}");
     }
 
     #[tokio::test]

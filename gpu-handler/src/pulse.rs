@@ -48,6 +48,8 @@ pub(crate) struct Kept {
     /// When the attempt must have ended.
     pub(crate) deadline: Instant,
     pub(crate) shutdown: Shutdown,
+    /// When the host will ask the session to end, where it does so by the clock.
+    pub(crate) turn_ends: Option<Instant>,
     pub(crate) timing: Timing,
 }
 
@@ -158,6 +160,9 @@ impl Kept {
         if progress.stage == Stage::Matte && now.saturating_duration_since(progress.moved) >= self.timing.stalled {
             return Some(StopCause::Stalled);
         }
+        if self.turn_ends.is_some_and(|ends| self.ends_within_a_segment(ends, now)) {
+            return Some(StopCause::Shutdown);
+        }
         let asked = self.shutdown.since()?;
         let may_finish = match progress.stage {
             Stage::Download | Stage::Probe => false,
@@ -166,6 +171,18 @@ impl Kept {
         };
         let in_time = now.saturating_duration_since(asked) < self.timing.finish_cap;
         (!may_finish || !in_time).then_some(StopCause::Shutdown)
+    }
+}
+
+impl Kept {
+    /// Whether what is worked on would be thrown away at the end of the turn: neither the segment nor the rest of the
+    /// video is expected to be finished by then.
+    fn ends_within_a_segment(&self, ends: Instant, now: Instant) -> bool {
+        let progress = self.live.now_at();
+        let is_too_late = |at: Instant| at > ends;
+        progress.stage == Stage::Matte
+            && self.live.next_segment_at().is_some_and(is_too_late)
+            && progress.remaining(now).is_none_or(|left| is_too_late(now + left))
     }
 }
 

@@ -31,6 +31,13 @@ const STALE: &[&str] = &[
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Receipt(String);
 
+impl Receipt {
+    /// As somebody else received it for us.
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
 impl fmt::Debug for Receipt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Receipt(..)")

@@ -81,7 +81,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     outcome
 }
 
-async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
+pub(crate) async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
     let timing = Timing { visibility: config.visibility, heartbeat: config.heartbeat, ..Timing::default() };
     let work_dir = WorkDir::open(&config.work_dir)?;
     let engine = {
@@ -113,6 +113,7 @@ async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError>
         work_dir,
         timing,
         shutdown,
+        turn: None,
     })
 }
 

@@ -137,7 +137,9 @@ impl SegmentStore for RemoteSegments {
 
     fn store(&self, plan: &str, index: u32, file: &Path) -> Result<Stored, SegmentStoreError> {
         let moved = self.within(self.upload(plan, index, file));
-        moved.map_err(failed("cannot store a segment"))
+        let stored = moved.map_err(failed("cannot store a segment"))?;
+        self.live.segment_stored();
+        Ok(stored)
     }
 }
 

@@ -21,6 +21,7 @@ use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
 use crate::detail::{harmless, shown};
+use crate::handed::Turn;
 use crate::links::Links;
 use crate::live::{Live, StopCause};
 use crate::matting::Matting;
@@ -50,6 +51,8 @@ pub(crate) struct Worker {
     pub(crate) work_dir: WorkDir,
     pub(crate) timing: Timing,
     pub(crate) shutdown: Shutdown,
+    /// Where the host takes the worker away after some time, and another one goes on.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// How a session ended.
@@ -77,7 +80,7 @@ pub(crate) enum SessionError {
 
 /// What is done with the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
+pub(crate) enum Then {
     Delete,
     /// Its visibility runs out by itself.
     Leave,
@@ -94,18 +97,29 @@ impl Worker {
         };
         let received_at = Instant::now();
         let Some(received) = received else { return Ok(SessionEnd::Idle) };
+        let (end, then) = self.serve(&received, received_at).await;
+        self.dispose(&received, then).await;
+        end
+    }
+
+    /// Does what a message asks for. The message is still there.
+    pub(crate) async fn serve(
+        &self,
+        received: &Received,
+        received_at: Instant,
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let message = match parse(&received.body) {
             Ok(message) => message,
             Err(error) => {
                 // Left for the dead letter queue: a newer worker may understand it, and people should see it.
                 tracing::error!(message.id = received.id, error = shown(&error), "message cannot be understood");
-                return Ok(SessionEnd::Passed);
+                return (Ok(SessionEnd::Passed), Then::Leave);
             }
         };
         let claimed_at = Instant::now();
         match self.claim(&message, received_at).await {
-            Ok(claim) => self.attempt(&received, received_at, claim, claimed_at).await,
-            Err(error) => self.unclaimed(&received, &message, error).await,
+            Ok(claim) => self.attempt(received, received_at, claim, claimed_at).await,
+            Err(error) => self.unclaimed(received, &message, error),
         }
     }
 
@@ -125,32 +139,30 @@ impl Worker {
     }
 
     /// The claim had no success: what becomes of the message.
-    async fn unclaimed(
+    fn unclaimed(
         &self,
         received: &Received,
         message: &QueueMessage,
         error: CallError,
-    ) -> Result<SessionEnd, SessionError> {
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let job = message.job_id.as_str();
-        let (then, end) = match error {
+        match error {
             CallError::Refused { refusal, retry_after } => {
                 tracing::info!(job.id = job, refusal = refusal.as_str(), "claim refused");
-                (after_refused_claim(refusal, retry_after, &self.timing), Ok(SessionEnd::Passed))
+                (Ok(SessionEnd::Passed), after_refused_claim(refusal, retry_after, &self.timing))
             }
             // An unknown job, or a message that was made up: for people to look at, in the dead letter queue.
             CallError::Rejected { status: status @ (400 | 404), .. } => {
                 tracing::error!(job.id = job, message.id = received.id, status, "claim rejected");
-                (Then::Leave, Ok(SessionEnd::Passed))
+                (Ok(SessionEnd::Passed), Then::Leave)
             }
             error @ (CallError::Rejected { .. } | CallError::InsufficientCredits | CallError::Unavailable { .. }) => {
                 // Whoever ends does not keep what another worker could take.
                 let ends = self.shutdown.since().is_some();
                 let then = if ends { Then::Release(Duration::ZERO) } else { Then::Leave };
-                (then, Err(SessionError::Claim(error)))
+                (Err(SessionError::Claim(error)), then)
             }
-        };
-        self.dispose(received, then).await;
-        end
+        }
     }
 
     async fn attempt(
@@ -159,7 +171,7 @@ impl Worker {
         received_at: Instant,
         claim: ClaimReply,
         claimed_at: Instant,
-    ) -> Result<SessionEnd, SessionError> {
+    ) -> (Result<SessionEnd, SessionError>, Then) {
         let lease = Duration::from_secs(claim.lease_seconds.into());
         let live = Arc::new(Live::new(claimed_at + lease));
         let links = Arc::new(Links::new(&claim, claimed_at));
@@ -174,6 +186,7 @@ impl Worker {
             lease,
             deadline: claimed_at + Duration::from_secs(claim.deadline_seconds.into()),
             shutdown: self.shutdown.clone(),
+            turn_ends: self.turn.map(|turn| turn.ends),
             timing: self.timing.clone(),
         };
         let outcome = match Pulse::start(&self.connect, kept) {
@@ -186,13 +199,14 @@ impl Worker {
         };
         self.log(&claim, claimed_at, &live, &outcome);
         let hung = matches!(outcome, Err(Ended::Hung(_)));
-        let then = self.settle(&claim, &live, outcome).await;
-        self.dispose(received, then).await;
-        if hung {
+        let is_in_vain = self.turn.is_some_and(|turn| turn.was_in_vain(&live, claimed_at));
+        let then = self.settle(&claim, &live, outcome, is_in_vain).await;
+        let end = if hung {
             Err(SessionError::EngineHung)
         } else {
             Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt })
-        }
+        };
+        (end, then)
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
@@ -218,7 +232,13 @@ impl Worker {
     }
 
     /// Tells the control plane how the attempt ended, where there is anything to tell.
-    async fn settle(&self, claim: &ClaimReply, live: &Live, outcome: Result<Committed, Ended>) -> Then {
+    async fn settle(
+        &self,
+        claim: &ClaimReply,
+        live: &Live,
+        outcome: Result<Committed, Ended>,
+        is_in_vain: bool,
+    ) -> Then {
         let report = match outcome {
             Ok(committed) => return self.settle_committed(claim, live, committed).await,
             Err(Ended::Failed { reason, detail }) => ReportRequest::Failed { reason, detail: harmless(&detail) },
@@ -229,6 +249,9 @@ impl Worker {
                 StopCause::Stale | StopCause::LeaseLost | StopCause::ReceiptLost => return Then::Leave,
                 StopCause::Deadline => timed_out("the attempt ran past its deadline"),
                 StopCause::Stalled => timed_out("no frame was finished for too long"),
+                StopCause::Shutdown if is_in_vain => {
+                    timed_out("not one segment was finished in the time that this host gives an attempt")
+                }
                 StopCause::Shutdown => return self.abandon(claim).await,
             },
         };
@@ -293,7 +316,7 @@ impl Worker {
         }
     }
 
-    async fn dispose(&self, received: &Received, then: Then) {
+    pub(crate) async fn dispose(&self, received: &Received, then: Then) {
         let outcome = match then {
             Then::Delete => self.queue.delete(&received.receipt).await,
             Then::Leave => Ok(()),

@@ -9,17 +9,19 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate of the workspace, and the crates of the workspace it may depend on.
-const MAY_KNOW: [(&str, &[&str]); 13] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("rotoless-contract", &[]),
     ("rotoless-core", &["rotoless-contract"]),
     ("rotoless-egress", &["rotoless-contract"]),
     ("rotoless-matting", &["rotoless-contract"]),
     ("rotoless-embedded", &["rotoless-contract"]),
+    ("rotoless-gateway", &["rotoless-contract"]),
     ("rotoless-aws", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
+    ("rotoless-worker-function", &["rotoless-gpu-handler"]),
     // Egress judges URLs for it and opens none: without its client.
-    ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress"]),
-    ("rotoless-callback", CONTROL_PLANE),
+    ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-gateway"]),
+    ("rotoless-callback", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-gateway"]),
     ("rotoless-sweep", CONTROL_PLANE),
     ("rotoless-deliver", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress"]),
     (

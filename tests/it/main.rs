@@ -11,6 +11,7 @@ mod fuzz;
 mod guarantees;
 mod hostile_requests;
 mod journey;
+mod lambda;
 mod money;
 mod one_machine;
 mod operate;

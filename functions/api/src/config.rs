@@ -5,6 +5,7 @@ use std::fmt;
 use rotoless_aws::{Settings, config::Problem};
 use rotoless_core::policy::{Policy, Pricing, Prompts};
 use rotoless_core::rate::{PerMinute, Rates};
+use rotoless_egress::Exception;
 use secrecy::SecretString;
 use url::Url;
 
@@ -21,6 +22,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("MAX_OPEN_JOBS", "jobs of one client that wait or are at work at once; default 1000"),
     ("TEXT_PROMPTS", "what the workers' model `pro` understands: coco (default), its 80 nouns, or any words"),
     ("PRICING", "price list as JSON (docs/API.md); the published one without it"),
+    ("ALLOW_EGRESS_DANGEROUS", "HOST:PORT, separated by commas: not public, and allowed in clients' URLs all the same"),
 ];
 
 /// Least length of a secret that an operator chose, in characters.
@@ -47,6 +49,8 @@ pub struct Config {
     pub pricing: Pricing,
     /// What prompts may say.
     pub prompts: Prompts,
+    /// Where clients' URLs may lead although it is not public: the same exceptions as those of `deliver`.
+    pub allow_egress_dangerous: Vec<Exception>,
 }
 
 /// Everything that is wrong with the configuration, never a value.
@@ -125,6 +129,12 @@ impl Config {
             problems.push(Problem { key: "TEXT_PROMPTS", reason: "is not coco or any" });
             Prompts::default()
         });
+        let exceptions = value("ALLOW_EGRESS_DANGEROUS").unwrap_or_default();
+        let exceptions = exceptions.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::parse);
+        let allow_egress_dangerous = exceptions.collect::<Result<Vec<_>, _>>().unwrap_or_else(|_| {
+            problems.push(Problem { key: "ALLOW_EGRESS_DANGEROUS", reason: "is not a list of HOST:PORT" });
+            Vec::new()
+        });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
         match (aws, webhook_master) {
             (Some(aws), Some(webhook_master)) if problems.is_empty() => Ok(Self {
@@ -137,6 +147,7 @@ impl Config {
                 max_open_jobs,
                 pricing,
                 prompts,
+                allow_egress_dangerous,
             }),
             _ => Err(Invalid(problems)),
         }
@@ -157,8 +168,14 @@ mod tests {
         let text = match name {
             "PUBLIC_BASE_URL" => "https://api.example.com/",
             "WEBHOOK_MASTER" => "0123456789abcdef",
-            "ADMIN_TOKEN" | "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "MAX_OPEN_JOBS"
-            | "TEXT_PROMPTS" | "PRICING" => {
+            "ADMIN_TOKEN"
+            | "LEGACY_API"
+            | "READS_PER_MINUTE"
+            | "CREATES_PER_MINUTE"
+            | "MAX_OPEN_JOBS"
+            | "TEXT_PROMPTS"
+            | "PRICING"
+            | "ALLOW_EGRESS_DANGEROUS" => {
                 return None;
             }
             "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
@@ -185,6 +202,7 @@ mod tests {
             "LEGACY_API" | "READS_PER_MINUTE" | "CREATES_PER_MINUTE" | "MAX_OPEN_JOBS" | "TEXT_PROMPTS" | "PRICING" => {
                 Some("many".to_owned())
             }
+            "ALLOW_EGRESS_DANGEROUS" => Some("http://127.0.0.1".to_owned()),
             _ => None,
         };
         let Invalid(problems) = Config::from_lookup(wrong).unwrap_err();

@@ -74,12 +74,15 @@ impl UrlPolicy for Urls {
 
 /// Connects to AWS. Nothing is sent yet.
 pub async fn assemble(config: Config) -> ApiState {
-    let Config { aws, public_base, webhook_master, admin_token, legacy, rates, max_open_jobs, pricing, prompts } =
-        config;
+    let Config { aws, public_base, webhook_master, admin_token, legacy, .. } = config;
+    let Config { rates, max_open_jobs, pricing, prompts, allow_egress_dangerous, .. } = config;
+    // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
+    let allow_http = !allow_egress_dangerous.is_empty();
+    let egress = rotoless_egress::Policy { allow_http: false, allow_addresses_dangerous: allow_egress_dangerous };
     let clients = AwsClients::connect(&aws).await;
     let adapters = Adapters::new(&clients, &aws);
     let host = Host {
-        policy: Arc::new(Policy { rates, max_open_jobs, pricing, prompts, ..Policy::default() }),
+        policy: Arc::new(Policy { rates, max_open_jobs, pricing, prompts, allow_http, ..Policy::default() }),
         public_base,
         admin_token,
         legacy,
@@ -93,7 +96,7 @@ pub async fn assemble(config: Config) -> ApiState {
         streams: None,
         backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
     };
-    ApiState::new(adapters.ports(rotoless_egress::Policy::default()), host)
+    ApiState::new(adapters.ports(egress), host)
 }
 
 /// What the parts run on, in the order of database, object store, queue, API.

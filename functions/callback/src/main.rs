@@ -24,7 +24,7 @@ async fn main() -> Result<()> {
     let secrets = config::secrets(environment).map_err(|missing| anyhow!("not set: {}", missing.join(", ")))?;
     let policy = config::policy(environment).map_err(|name| anyhow!("{name} is not a number of seconds"))?;
     let state = state(&settings, secrets, policy).await;
-    lambda_http::run(router(state)).await.map_err(|err| anyhow!(err))
+    rotoless_gateway::run(router(state)).await.map_err(|err| anyhow!(err))
 }
 
 async fn state(settings: &Settings, secrets: Secrets, policy: Policy) -> CallbackState {

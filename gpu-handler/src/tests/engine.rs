@@ -29,6 +29,8 @@ pub(super) enum Script {
     Invalid,
     /// Makes a file and spoils it after it was measured.
     Spoil,
+    /// Stores a segment, and goes on for longer than any test waits; stops when asked to.
+    SegmentAndOn,
     /// Stores a segment, looks whether it is there, and does not mind when it is not.
     Segment,
 }
@@ -88,6 +90,10 @@ impl Measured for Source {
         let frames = match self.engine.script {
             Script::Frames(frames, each) => matte(frames, each, watch)?,
             Script::Segment => segment(order),
+            Script::SegmentAndOn => {
+                segment(order);
+                matte(1_000_000, Duration::from_millis(5), watch)?
+            }
             Script::PanicOnce if job == 0 => panic!("poison"),
             Script::PanicOnce | Script::Spoil => matte(3, Duration::ZERO, watch)?,
             Script::Stall => matte(1, Duration::from_secs(600), watch)?,

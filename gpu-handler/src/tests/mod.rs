@@ -1,6 +1,7 @@
 //! Sessions against a scripted control plane, queue, store and engine, over real sockets.
 
 mod engine;
+mod handed;
 mod kept;
 mod links;
 mod order;

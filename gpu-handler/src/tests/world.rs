@@ -297,6 +297,7 @@ impl World {
             work_dir: WorkDir::open(dir.path()).unwrap(),
             timing,
             shutdown,
+            turn: None,
         };
         Served { worker, ask, dir }
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-pub(super) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
+pub(crate) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
 pub(crate) const SECRET_KEY: &str = "known to the tests only";
 
 /// Clients of one AWS.
@@ -95,7 +95,7 @@ pub(crate) async fn serve_s3(embedded: &Embedded) -> String {
     url
 }
 
-pub(super) fn clients(embedded: &Embedded, s3_url: &str) -> Clients {
+pub(crate) fn clients(embedded: &Embedded, s3_url: &str) -> Clients {
     let endpoints = Endpoints {
         dynamodb: Some(embedded.dynamodb_url.clone()),
         s3: Some(s3_url.to_owned()),

@@ -16,7 +16,7 @@ mod lifecycle;
 mod limits;
 mod ownership;
 mod paging;
-mod receiver;
+pub(crate) mod receiver;
 mod snippets;
 mod transfer;
 mod webhooks;

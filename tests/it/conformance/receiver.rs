@@ -61,6 +61,11 @@ impl Receiver {
         vec!["--allow-egress-dangerous".to_owned(), self.address.to_string()]
     }
 
+    /// Host and port.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }

@@ -55,6 +55,11 @@ impl Reply {
 }
 
 impl Door {
+    /// A door that stays where it is.
+    pub(crate) fn to(url: &str) -> Self {
+        Self { url: Arc::new(Mutex::new(url.to_owned())), http: reqwest::Client::new() }
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("{}{path}", self.url.lock().unwrap())
     }

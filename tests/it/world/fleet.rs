@@ -202,7 +202,7 @@ pub(crate) fn command(world: &World, wrap: &[&str], work_dir: &Path, log: &Path)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the worker's tools are where ours are")]
-fn path() -> String {
+pub(crate) fn path() -> String {
     std::env::var("PATH").unwrap()
 }
 
