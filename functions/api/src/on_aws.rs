@@ -9,6 +9,7 @@ use rotoless_aws::wakers::InProcessWaker;
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy};
+use rotoless_telemetry::{Metrics, watched};
 
 use crate::config::Config;
 use crate::state::{ApiState, Dependencies, HealthProbe, Host, Ports};
@@ -73,7 +74,7 @@ impl UrlPolicy for Urls {
 }
 
 /// Connects to AWS. Nothing is sent yet.
-pub async fn assemble(config: Config) -> ApiState {
+pub async fn assemble(config: Config, metrics: Metrics) -> ApiState {
     let Config { aws, public_base, webhook_master, admin_token, legacy, rates, max_open_jobs, pricing, prompts } =
         config;
     let clients = AwsClients::connect(&aws).await;
@@ -93,7 +94,8 @@ pub async fn assemble(config: Config) -> ApiState {
         streams: None,
         backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
     };
-    ApiState::new(adapters.ports(rotoless_egress::Policy::default()), host)
+    let ports = adapters.ports(rotoless_egress::Policy::default());
+    ApiState::new(Ports { jobs: watched(adapters.store, metrics), ..ports }, host)
 }
 
 /// What the parts run on, in the order of database, object store, queue, API.

@@ -12,6 +12,7 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use rotoless_core::ports::{SendOutcome, StoreError, WebhookRequest, WebhookSender};
 use rotoless_core::usecase::Delivered;
+use rotoless_telemetry::Metric;
 use rotoless_egress::{Egress, EgressError, InvalidException, Limits, Policy};
 use tokio::time::Instant;
 
@@ -128,6 +129,17 @@ where
             }
         }
     }
+}
+
+/// What is counted of a tick, or of several, that came to an end.
+#[must_use]
+pub fn figures(done: &Delivered) -> [(Metric, f64); 4] {
+    [
+        (Metric::DeliverHeartbeat, 1.0),
+        (Metric::DeliveriesSent, f64::from(done.sent)),
+        (Metric::DeliveriesRetried, f64::from(done.retried)),
+        (Metric::DeliveriesGivenUp, f64::from(done.given_up)),
+    ]
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rotoless_contract::{ClientId, JobId, MilliCredits, Run};
 use rotoless_core::ledger::{Balance, Cause, Delta, Movement};
-use rotoless_core::ports::{Accounts, CommitError, StoreError};
+use rotoless_core::ports::{Accounts, Audit, CommitError, StoreError};
 
 use super::codec::{corrupt, number, s, text};
 use super::money::{Row, balance_key, balance_update, ledger_key, read_balance};
@@ -53,6 +53,18 @@ impl Accounts for Store {
         transaction.push_marked(Role::Ledger, row, table, ledger_key(client, &cause))?;
         transaction.push(Role::Balance(movement), balance_update(table, client, movement, None))?;
         transaction.apply(self).await
+    }
+}
+
+#[async_trait]
+impl Audit for Store {
+    async fn adds_up(&self, client: &ClientId) -> Result<bool, StoreError> {
+        let item = self.get(&self.names.accounts, &balance_key(client)).await?;
+        let Some(item) = item else { return Ok(true) };
+        // Signed: what must never be is to be read all the same.
+        let part = |name| number::<i128>(&item, "balance", name);
+        let parts = [part("available")?, part("held")?, part("used")?];
+        Ok(parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i128>() == part("granted")?)
     }
 }
 

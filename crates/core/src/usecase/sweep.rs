@@ -48,6 +48,8 @@ pub struct Sweep {
 /// What one tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// How long the job that waited longest for this tick had been due, in whole seconds.
+    pub oldest_due_seconds: u64,
     /// Jobs looked at.
     pub seen: u32,
     /// Messages sent again.
@@ -133,9 +135,9 @@ impl Sweep {
         let id = &job.id;
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         // The index lags behind: what the row says counts.
-        if job.due_at.is_none_or(|due| due > context.now) {
-            return Ok(());
-        }
+        let Some(due) = job.due_at.filter(|due| *due <= context.now) else { return Ok(()) };
+        let late = u64::try_from(context.now.duration_since(due).as_secs()).unwrap_or(0);
+        swept.oldest_due_seconds = swept.oldest_due_seconds.max(late);
         if job.deletion.is_some() {
             remove_media(&*self.jobs, &*self.objects, &context, job).await?;
             swept.erased += 1;
