@@ -19,10 +19,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("rotoless-telemetry", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
     // Egress judges URLs for it and opens none: without its client.
-    (
-        "rotoless-api",
-        &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-telemetry"],
-    ),
+    ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-telemetry"]),
     ("rotoless-callback", CONTROL_PLANE),
     ("rotoless-sweep", CONTROL_PLANE),
     (

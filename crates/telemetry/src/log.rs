@@ -139,7 +139,8 @@ mod tests {
     fn logged(environment: &'static [(&'static str, &'static str)], work: impl FnOnce()) -> Vec<Value> {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&lines);
-        let lookup = |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let lookup =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let layer = JsonLines::new(move |line: &str| kept.lock().unwrap().push(line.to_owned()));
         let subscriber = tracing_subscriber::registry().with(layer.with_filter(filter(&lookup)));
         tracing::subscriber::with_default(subscriber, work);
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn ids_stay_on_the_lines_that_are_left_when_only_errors_are_logged() {
-        for environment in [[("AWS_LAMBDA_LOG_LEVEL", "ERROR")], [("AWS_LAMBDA_LOG_LEVEL", "FATAL")], [("RUST_LOG", "error")]]
+        for environment in
+            [[("AWS_LAMBDA_LOG_LEVEL", "ERROR")], [("AWS_LAMBDA_LOG_LEVEL", "FATAL")], [("RUST_LOG", "error")]]
         {
             let lines = logged(Box::leak(Box::new(environment)), a_request);
             assert_eq!(lines.len(), 1, "{environment:?} {lines:?}");

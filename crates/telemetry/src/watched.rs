@@ -68,7 +68,9 @@ impl<J: Jobs + Audit> Watched<J> {
     async fn tell(&self, mut event: Event) {
         if let Some(finished) = &event.finished {
             match self.worker_seconds(&event.job, finished).await {
-                Ok(seconds) => event.figures.push((Metric::WorkerSecondsPerOutputSecond, seconds / finished.output_seconds)),
+                Ok(seconds) => {
+                    event.figures.push((Metric::WorkerSecondsPerOutputSecond, seconds / finished.output_seconds))
+                }
                 Err(err) => tracing::warn!(job.id = %event.job, error = %err, "attempts not added up"),
             }
         }
@@ -142,7 +144,8 @@ impl Event {
         if figures.is_empty() {
             return None;
         }
-        let finished = (change.tally.completed > 0 && job.exported.is_none()).then(|| Finished::of(job, &change.attempts));
+        let finished =
+            (change.tally.completed > 0 && job.exported.is_none()).then(|| Finished::of(job, &change.attempts));
         let settled = change.money.as_ref().filter(|(_, movement)| is_settlement(*movement));
         Some(Self {
             at: job.updated_at,

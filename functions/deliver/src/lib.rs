@@ -12,8 +12,8 @@ use futures::stream::FuturesUnordered;
 use jiff::Timestamp;
 use rotoless_core::ports::{SendOutcome, StoreError, WebhookRequest, WebhookSender};
 use rotoless_core::usecase::Delivered;
-use rotoless_telemetry::Metric;
 use rotoless_egress::{Egress, EgressError, InvalidException, Limits, Policy};
+use rotoless_telemetry::Metric;
 use tokio::time::Instant;
 
 pub mod config;
@@ -194,6 +194,14 @@ mod tests {
         assert_eq!(starts[..3], [0, 1, 1], "the second finds something, so the third begins at once");
         assert!(starts.iter().filter(|start| **start <= 20).count() >= 20, "{starts:?}");
         assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(22), "{took:?}");
+    }
+
+    /// G-40
+    #[test]
+    fn a_tick_without_work_is_a_sign_of_life_and_a_tick_with_work_says_what_came_of_it() {
+        assert_eq!(figures(&Delivered::default()).map(|(_, figure)| figure), [1.0, 0.0, 0.0, 0.0]);
+        let done = Delivered { sent: 3, retried: 2, given_up: 1, postponed: 9, failed: 9 };
+        assert_eq!(figures(&done).map(|(_, figure)| figure), [1.0, 3.0, 2.0, 1.0]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,7 +48,7 @@ pub struct Sweep {
 /// What one tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// How long the job that waited longest for this tick had been due, in whole seconds.
+    /// How long the job that is late most has been due, in whole seconds, before this tick.
     pub oldest_due_seconds: u64,
     /// Jobs looked at.
     pub seen: u32,
@@ -118,7 +118,7 @@ impl Sweep {
     async fn postpone(&self, job: &JobRecord) {
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         let failures = job.postponed.map_or(0, |postponed| postponed.failures);
-        let wait = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT);
+        let wait = wait(failures);
         let after = |from: Timestamp, wait| from.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let until = after(context.now, wait);
         // Nobody waits beyond the greatest age that is not beyond it yet.
@@ -136,8 +136,10 @@ impl Sweep {
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         // The index lags behind: what the row says counts.
         let Some(due) = job.due_at.filter(|due| *due <= context.now) else { return Ok(()) };
-        let late = u64::try_from(context.now.duration_since(due).as_secs()).unwrap_or(0);
-        swept.oldest_due_seconds = swept.oldest_due_seconds.max(late);
+        // Having been put off makes nothing less late.
+        let put_off = (0..job.postponed.map_or(0, |postponed| postponed.failures)).map(wait);
+        let late = put_off.fold(context.now.duration_since(due), SignedDuration::saturating_add);
+        swept.oldest_due_seconds = swept.oldest_due_seconds.max(late.as_secs().unsigned_abs());
         if job.deletion.is_some() {
             remove_media(&*self.jobs, &*self.objects, &context, job).await?;
             swept.erased += 1;
@@ -223,6 +225,11 @@ impl Sweep {
             Err(Missed::Store(err)) => Err(err),
         }
     }
+}
+
+/// How long a job lets others go first that so many looks before this one could not repair.
+fn wait(failures: u32) -> SignedDuration {
+    FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT)
 }
 
 /// A lapsed attempt's message may be in flight, or gone with its worker: no message is known, until the one that is

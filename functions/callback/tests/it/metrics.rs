@@ -9,10 +9,12 @@ use rotoless_aws::wakers::InProcessWaker;
 use rotoless_contract::worker::{FailureReason, ReportRequest};
 use rotoless_core::policy::Policy;
 use rotoless_core::usecase::{Cancel, Sweep};
-use rotoless_telemetry::{Metric, Metrics, watched};
+use rotoless_telemetry::{JsonLines, Metric, Metrics, filter, watched};
+use secrecy::ExposeSecret as _;
 use serde_json::Value;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 
-use crate::world::{PRICE, World};
+use crate::world::{FLEET, PRICE, World};
 
 /// What was told, a line each.
 #[derive(Clone, Default)]
@@ -44,7 +46,10 @@ impl Told {
 fn figures(line: &Value) -> Vec<(String, Vec<f64>)> {
     assert!(line["_aws"]["Timestamp"].as_u64().is_some_and(|ms| ms > 1_600_000_000_000), "{line}");
     let [directive] = line["_aws"]["CloudWatchMetrics"].as_array().unwrap().as_slice() else { panic!("{line}") };
-    assert_eq!((&directive["Namespace"], &directive["Dimensions"]), (&"Rotoless".into(), &serde_json::json!([["Stack"]])));
+    assert_eq!(
+        (&directive["Namespace"], &directive["Dimensions"]),
+        (&"Rotoless".into(), &serde_json::json!([["Stack"]]))
+    );
     assert_eq!(line["Stack"], "prod");
     let declared = directive["Metrics"].as_array().unwrap();
     assert!((1..=100).contains(&declared.len()), "{line}");
@@ -52,9 +57,9 @@ fn figures(line: &Value) -> Vec<(String, Vec<f64>)> {
         let name = metric["Name"].as_str().unwrap();
         let known = Metric::ALL.iter().find(|known| known.name() == name).unwrap();
         assert_eq!(metric["Unit"], known.unit().as_str());
-        let values = match &line[name] {
-            Value::Array(values) => values.iter().map(|value| value.as_f64().unwrap()).collect(),
-            value => vec![value.as_f64().unwrap()],
+        let values = match line[name].as_array() {
+            Some(values) => values.iter().map(|value| value.as_f64().unwrap()).collect(),
+            None => vec![line[name].as_f64().unwrap()],
         };
         assert!((1..=100).contains(&values.len()), "{line}");
         (name.to_owned(), values)
@@ -177,6 +182,47 @@ async fn what_was_held_and_neither_charged_nor_given_back_is_what_is_held_now() 
     let failure = told.lines().into_iter().find(|line| line.get("JobsFailed").is_some()).unwrap();
     assert_eq!(failure["job.error_code"], "invalid_media");
     assert_eq!(of(Metric::CreditInvariantBroken), 0.0);
+}
+
+/// What is logged of a call can be found again by its job, and opens nothing.
+#[tokio::test]
+async fn every_line_of_a_worker_s_call_carries_its_ids_and_no_secret() {
+    let lines = Arc::new(Mutex::new(Vec::<String>::new()));
+    let kept = lines.clone();
+    let layer = JsonLines::new(move |line: &str| kept.lock().unwrap().push(line.to_owned()));
+    let layer = layer.with_filter(filter(&|name| {
+        (name == "RUST_LOG").then(|| "info,rotoless_callback=trace,rotoless_core=trace".to_owned())
+    }));
+    let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+    let world = World::new().await;
+    let id = world.job().await;
+    lines.lock().unwrap().clear();
+    let claim = world.claim(&id).await;
+    let report = ReportRequest::Failed { reason: FailureReason::InvalidMedia, detail: "two\nlines".to_owned() };
+    let call = world.attempt_call(&claim, "report", &report);
+    assert_eq!(world.send(&call).await.status, 200);
+    let lines: Vec<Value> = lines.lock().unwrap().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(
+        lines.iter().any(|line| line["message"] == "attempt failed" && line["detail"] == "two lines"),
+        "{lines:#?}"
+    );
+    for line in &lines {
+        assert!(line["request.id"].as_str().unwrap().starts_with("req_"), "{line}");
+        assert_eq!(line["job.id"], id.to_string(), "{line}");
+    }
+    let answered: Vec<_> = lines.iter().filter(|line| line["message"] == "answered").collect();
+    let routes =
+        answered.iter().map(|line| (line["http.route"].as_str().unwrap(), &line["attempt"], &line["http.status"]));
+    let attempt = &Value::from(1);
+    let expected = [
+        ("/internal/v1/jobs/{id}/claim", attempt, &Value::from(200)),
+        ("/internal/v1/jobs/{id}/attempts/{attempt}/report", attempt, &Value::from(200)),
+    ];
+    assert_eq!(routes.collect::<Vec<_>>(), expected);
+    let token = world.record(&id).await.claim_token.unwrap().0;
+    for secret in [FLEET, claim.report_secret.expose_secret(), &token, &call.signature, "X-Amz-Signature"] {
+        assert!(!lines.iter().any(|line| line.to_string().contains(secret)), "{secret} is in the log");
+    }
 }
 
 /// The alarm that must never ring can.
