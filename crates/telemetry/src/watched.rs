@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rotoless_contract::worker::FailureReason;
-use rotoless_contract::{Attempt, ClientId, JobId, UploadId};
+use rotoless_contract::{Attempt, ClientId, JobId, Run, UploadId};
 use rotoless_core::ledger::Movement;
 use rotoless_core::lifecycle::Phase;
 use rotoless_core::ports::{Audit, Change, CommitError, JobPage, Jobs, ListQuery, StoreError};
@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use crate::{Metric, Metrics};
 
-/// Earlier attempts of a run that are looked up when it has completed.
-const MOST_ATTEMPTS: u32 = 50;
+/// Attempts of a run that are added up when it has completed, the last ones.
+const MOST_ATTEMPTS: usize = 50;
 
 /// The same jobs, counted; they themselves where nobody hears the count.
 pub fn watched<J: Jobs + Audit + 'static>(jobs: Arc<J>, metrics: Metrics) -> Arc<dyn Jobs> {
@@ -87,11 +87,14 @@ impl<J: Jobs + Audit> Watched<J> {
         self.metrics.tell(event.at, &event.figures, &event.properties);
     }
 
-    /// Seconds of all attempts of a run: those that ended with it, and those before.
+    /// Seconds of all attempts of a run: those that the change speaks of, and the others as stored.
     async fn worker_seconds(&self, job: &JobId, finished: &Finished) -> Result<f64, StoreError> {
-        let mut all = finished.last_seconds;
-        let earlier = (1..finished.first_of_last).rev().take(MOST_ATTEMPTS as usize);
-        for attempt in earlier.filter_map(Attempt::new) {
+        let mut all = 0.0;
+        for attempt in (1..=finished.attempts).rev().take(MOST_ATTEMPTS).filter_map(Attempt::new) {
+            if let Some((_, known)) = finished.known.iter().find(|(of, _)| *of == attempt) {
+                all += known;
+                continue;
+            }
             match self.jobs.attempt(job, attempt).await? {
                 Some(row) if Some(row.run) == finished.run => all += seconds(&row).unwrap_or_default(),
                 Some(_) | None => break,
@@ -114,12 +117,12 @@ struct Event {
 
 /// A run that a model worked on has its output.
 struct Finished {
-    run: Option<rotoless_contract::Run>,
+    run: Option<Run>,
     output_seconds: f64,
-    /// Seconds of the attempts that ended with it.
-    last_seconds: f64,
-    /// The lowest number among them, or the one after all attempts.
-    first_of_last: u32,
+    /// The last attempt's number.
+    attempts: u32,
+    /// Seconds of those that the change speaks of.
+    known: Vec<(Attempt, f64)>,
 }
 
 impl Event {
@@ -162,12 +165,12 @@ impl Finished {
     /// None where there is no length to compare with.
     fn of(job: &JobRecord, attempts: &[AttemptRecord]) -> Option<Self> {
         let output_seconds = job.output.as_ref().map(|output| output.info.duration_ms as f64 / 1000.0);
-        let of_run = || attempts.iter().filter(|row| Some(row.run) == job.state.run);
+        let of_run = attempts.iter().filter(|row| Some(row.run) == job.state.run);
         Some(Self {
             run: job.state.run,
             output_seconds: output_seconds.filter(|seconds| *seconds > 0.0)?,
-            last_seconds: of_run().filter_map(seconds).sum(),
-            first_of_last: of_run().map(|row| row.attempt.get()).min().unwrap_or(job.state.attempts + 1),
+            attempts: job.state.attempts,
+            known: of_run.filter_map(|row| Some((row.attempt, seconds(row)?))).collect(),
         })
     }
 }

@@ -196,7 +196,6 @@ mod tests {
         assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(22), "{took:?}");
     }
 
-    /// G-40
     #[test]
     fn a_tick_without_work_is_a_sign_of_life_and_a_tick_with_work_says_what_came_of_it() {
         assert_eq!(figures(&Delivered::default()).map(|(_, figure)| figure), [1.0, 0.0, 0.0, 0.0]);

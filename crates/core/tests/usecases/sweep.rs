@@ -310,7 +310,7 @@ async fn a_job_that_is_postponed_expires_when_its_time_is_over() {
     assert_eq!((world.job(&id).state.status(), world.balance().held.0), (JobStatus::Failed, 0));
 }
 
-/// G-40: an alarm on what is overdue hears of a job that every tick puts off.
+/// An alarm on what is overdue hears of a job that every tick puts off.
 #[tokio::test]
 async fn a_job_that_no_tick_can_repair_is_later_with_every_tick() {
     let world = World::new();

@@ -71,7 +71,7 @@ fn sums<const N: usize>(expected: [(Metric, f64); N]) -> BTreeMap<String, f64> {
     expected.map(|(metric, sum)| (metric.name().to_owned(), sum)).into()
 }
 
-/// G-19: reported five times at once and again after the end.
+/// Reported five times at once and again after the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_completed_job_is_counted_once_however_often_it_is_reported() {
     let (world, told) = (World::new().await, Told::default());
@@ -123,7 +123,7 @@ async fn a_run_s_worker_time_is_that_of_all_its_attempts_and_a_lost_one_is_timed
     assert_eq!((sums["AttemptSeconds"], sums["WorkerSecondsPerOutputSecond"]), (40.0, 40.0));
 }
 
-/// G-10, G-12: the sweep finds a finished job whose worker died before it could say so, after another had begun.
+/// The sweep finds a finished job whose worker died before it could say so, after another had begun.
 #[tokio::test]
 async fn a_job_that_the_sweep_adopts_is_counted_as_completed_and_no_attempt_twice() {
     let (world, told) = (World::new().await, Told::default());
@@ -184,7 +184,7 @@ async fn what_was_held_and_neither_charged_nor_given_back_is_what_is_held_now() 
     assert_eq!(of(Metric::CreditInvariantBroken), 0.0);
 }
 
-/// What is logged of a call can be found again by its job, and opens nothing.
+/// G-37: what is logged of a call can be found again by its job, and opens nothing.
 #[tokio::test]
 async fn every_line_of_a_worker_s_call_carries_its_ids_and_no_secret() {
     let lines = Arc::new(Mutex::new(Vec::<String>::new()));
