@@ -139,6 +139,7 @@ async fn what_hangs_never_ends_or_is_not_there_gets_a_clear_answer_within_second
     })
     .await;
     let endless = stranger(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n").await;
         while stream.write_all(&[b'['; 8192]).await.is_ok() {}
     })

@@ -2,6 +2,7 @@
 //!
 //! Invariant: no error that leaves this module contains a URL, because a presigned one is a secret.
 
+use std::io;
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -85,9 +86,8 @@ fn told_apart(err: &reqwest::Error) -> NoAnswer {
     let mut source = std::error::Error::source(err);
     let mut innermost = err.to_string();
     while let Some(cause) = source {
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let tls = cause.downcast_ref::<rustls::Error>();
-        if let Some(tls) = tls.or_else(|| wrapped.and_then(|inner| inner.downcast_ref::<rustls::Error>())) {
+        if let Some(tls) = tls.or_else(|| cause.downcast_ref::<io::Error>().and_then(tls_within)) {
             return NoAnswer::Tls(tls.clone());
         }
         innermost = cause.to_string();
@@ -100,6 +100,12 @@ fn told_apart(err: &reqwest::Error) -> NoAnswer {
     } else {
         NoAnswer::NotHttp(shown(&innermost))
     }
+}
+
+/// An `io::Error` does not show the error it wraps as its source.
+fn tls_within(err: &io::Error) -> Option<&rustls::Error> {
+    let inner = err.get_ref()?;
+    inner.downcast_ref::<rustls::Error>().or_else(|| inner.downcast_ref::<io::Error>().and_then(tls_within))
 }
 
 impl Answer {

@@ -118,14 +118,15 @@ impl Sweep {
     async fn postpone(&self, job: &JobRecord) {
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         let failures = job.postponed.map_or(0, |postponed| postponed.failures);
-        let wait = wait(failures);
+        let wait = FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT);
         let after = |from: Timestamp, wait| from.saturating_add(wait).unwrap_or(Timestamp::MAX);
         let until = after(context.now, wait);
         // Nobody waits beyond the greatest age that is not beyond it yet.
         let end = after(job.queued_at.unwrap_or(job.created_at), self.policy.max_job_age);
         let until = if context.now < end { until.min(end) } else { until };
-        let change =
-            context.edit(job, |job| job.postponed = Some(Postponed { until, failures: failures.saturating_add(1) }));
+        let since = job.postponed.and_then(|postponed| postponed.since).or(job.due_at);
+        let postponed = Postponed { until, failures: failures.saturating_add(1), since };
+        let change = context.edit(job, |job| job.postponed = Some(postponed));
         if let Err(err) = self.commit(change).await {
             tracing::warn!(job.id = %job.id, error = %err, "sweep could not postpone the job");
         }
@@ -137,9 +138,9 @@ impl Sweep {
         // The index lags behind: what the row says counts.
         let Some(due) = job.due_at.filter(|due| *due <= context.now) else { return Ok(()) };
         // Having been put off makes nothing less late.
-        let put_off = (0..job.postponed.map_or(0, |postponed| postponed.failures)).map(wait);
-        let late = put_off.fold(context.now.duration_since(due), SignedDuration::saturating_add);
-        swept.oldest_due_seconds = swept.oldest_due_seconds.max(late.as_secs().unsigned_abs());
+        let since = job.postponed.and_then(|postponed| postponed.since).unwrap_or(due);
+        let late = context.now.duration_since(since).as_secs();
+        swept.oldest_due_seconds = swept.oldest_due_seconds.max(u64::try_from(late).unwrap_or(0));
         if job.deletion.is_some() {
             remove_media(&*self.jobs, &*self.objects, &context, job).await?;
             swept.erased += 1;
@@ -225,11 +226,6 @@ impl Sweep {
             Err(Missed::Store(err)) => Err(err),
         }
     }
-}
-
-/// How long a job lets others go first that so many looks before this one could not repair.
-fn wait(failures: u32) -> SignedDuration {
-    FIRST_WAIT.saturating_mul(1 << failures.min(10)).min(LONGEST_WAIT)
 }
 
 /// A lapsed attempt's message may be in flight, or gone with its worker: no message is known, until the one that is
