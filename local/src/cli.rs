@@ -43,7 +43,7 @@ pub(crate) enum Command {
     /// An operator's work on a deployment's tables and bucket
     #[command(subcommand)]
     Operate(OperateCommand),
-    /// Say what this machine lacks, and how to get it
+    /// Say what this machine lacks, and how to get it; with --remote, what a deployment lacks
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
@@ -335,6 +335,15 @@ pub(crate) enum ModelsCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
+    /// Examine the service at this URL instead of this machine
+    #[arg(long, value_name = "URL", value_parser = web_url)]
+    pub(crate) remote: Option<url::Url>,
+    /// With --remote: look at credits and uploads with this key
+    #[arg(long, value_name = "KEY", env = "ROTOLESS_API_KEY", hide_env_values = true)]
+    pub(crate) api_key: Option<String>,
+    /// With --remote: look at the configuration with this token
+    #[arg(long, value_name = "T", env = "ROTOLESS_ADMIN_TOKEN", hide_env_values = true)]
+    pub(crate) admin_token: Option<String>,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
     #[command(flatten)]
@@ -441,4 +450,10 @@ fn credits(text: &str) -> Result<Credits, String> {
 
 fn fit(text: &str) -> Result<Fit, String> {
     serde_json::from_value(text.into()).map_err(|_| "one of cover, contain, stretch".to_owned())
+}
+
+fn web_url(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let is_plain = |url: &url::Url| url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    url.filter(is_plain).ok_or_else(|| "a URL like https://HOST, without a query".to_owned())
 }

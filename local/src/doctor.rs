@@ -1,4 +1,8 @@
-//! `rotoless doctor`: what this machine lacks, and how to get it. Fails when something needed is missing.
+//! `rotoless doctor`: what this machine lacks, and how to get it; with `--remote`, what a deployment lacks. Fails when
+//! something needed is missing.
+
+mod door;
+mod remote;
 
 use std::io::Write;
 
@@ -16,6 +20,11 @@ enum Finding {
     Fine(String),
     Optional(String),
     Missing(String),
+}
+
+pub(crate) async fn remote(args: &DoctorArgs, url: &url::Url) -> Result<()> {
+    let (api_key, admin_token) = (args.api_key.as_deref(), args.admin_token.as_deref());
+    remote::run(url, remote::Secrets { api_key, admin_token }).await
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<()> {

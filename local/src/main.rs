@@ -47,7 +47,10 @@ fn run(command: Command) -> Result<()> {
         Command::Jobs(command) => block_on(client::jobs(command)),
         Command::Models(command) => models::run(command),
         Command::Operate(command) => block_on(operate::run(command)),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Doctor(args) => match &args.remote {
+            Some(url) => block_on(doctor::remote(&args, url)),
+            None => doctor::run(&args),
+        },
         Command::Bench(args) => bench::run(&args),
         Command::GpuHandler => {
             block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) })

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate of the workspace, and the crates of the workspace it may depend on.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("rotoless-contract", &[]),
     ("rotoless-core", &["rotoless-contract"]),
     ("rotoless-egress", &["rotoless-contract"]),
@@ -17,13 +17,30 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("rotoless-embedded", &["rotoless-contract"]),
     ("rotoless-gateway", &["rotoless-contract"]),
     ("rotoless-aws", &["rotoless-contract", "rotoless-core"]),
+    ("rotoless-telemetry", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
     ("rotoless-worker-function", &["rotoless-gpu-handler"]),
     // Egress judges URLs for it and opens none: without its client.
-    ("rotoless-api", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-gateway"]),
-    ("rotoless-callback", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-gateway"]),
+    (
+        "rotoless-api",
+        &[
+            "rotoless-contract",
+            "rotoless-core",
+            "rotoless-aws",
+            "rotoless-egress",
+            "rotoless-gateway",
+            "rotoless-telemetry",
+        ],
+    ),
+    (
+        "rotoless-callback",
+        &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-gateway", "rotoless-telemetry"],
+    ),
     ("rotoless-sweep", CONTROL_PLANE),
-    ("rotoless-deliver", &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress"]),
+    (
+        "rotoless-deliver",
+        &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-egress", "rotoless-telemetry"],
+    ),
     (
         "rotoless",
         &[
@@ -43,12 +60,13 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("rotoless-tests", &[]),
 ];
 
-const CONTROL_PLANE: &[&str] = &["rotoless-contract", "rotoless-core", "rotoless-aws"];
+const CONTROL_PLANE: &[&str] = &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-telemetry"];
 
 /// Crates of the outside, by the beginning of their names, that must not be reached by any way.
-const MUST_NOT_REACH: [(&str, &[&str]); 9] = [
+const MUST_NOT_REACH: [(&str, &[&str]); 10] = [
     ("rotoless-contract", IO),
     ("rotoless-core", IO),
+    ("rotoless-telemetry", IO),
     ("rotoless-matting", &["aws-", "axum", "reqwest", "hyper"]),
     ("rotoless-egress", &["aws-", "axum", "lambda_"]),
     // The worker reaches one queue; all else comes to it as presigned links.

@@ -211,6 +211,14 @@ pub trait Accounts: Send + Sync {
     ) -> Result<(), CommitError>;
 }
 
+/// Whether the books are right.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// Whether what the client has, holds and used adds up to what was granted. True at any moment, so a read that lags
+    /// behind will do; true of a client that never had credits.
+    async fn adds_up(&self, client: &ClientId) -> Result<bool, StoreError>;
+}
+
 /// What came of presenting a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {

@@ -118,6 +118,9 @@ pub struct Postponed {
     pub until: Timestamp,
     /// Failures in a row.
     pub failures: u32,
+    /// When it was due at first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// A job that its client has deleted: what is left is what the ledger refers to.

@@ -48,6 +48,15 @@ impl Exchange {
     /// The sender is known. The first word counts.
     pub(crate) fn admit(&self, client: &ClientId) {
         let _ = self.0.client.set(client.clone());
+        tracing::Span::current().record("client.id", tracing::field::display(client));
+        if let Some(job) = job_of(&self.0.caller.path) {
+            self.concerns(&job);
+        }
+    }
+
+    /// The request is about this job: the lines that are logged of it say so.
+    pub(crate) fn concerns(&self, job: &JobId) {
+        tracing::Span::current().record("job.id", tracing::field::display(job));
     }
 
     /// His bucket is known. The first word counts.

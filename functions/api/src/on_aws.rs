@@ -9,6 +9,7 @@ use rotoless_aws::wakers::InProcessWaker;
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy};
+use rotoless_telemetry::{Metrics, watched};
 
 use crate::config::Config;
 use crate::state::{ApiState, Dependencies, HealthProbe, Host, Ports};
@@ -73,7 +74,7 @@ impl UrlPolicy for Urls {
 }
 
 /// Connects to AWS. Nothing is sent yet.
-pub async fn assemble(config: Config) -> ApiState {
+pub async fn assemble(config: Config, metrics: Metrics) -> ApiState {
     let Config { aws, public_base, webhook_master, admin_token, legacy, .. } = config;
     let Config { rates, max_open_jobs, pricing, prompts, allow_egress_dangerous, .. } = config;
     // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
@@ -96,7 +97,8 @@ pub async fn assemble(config: Config) -> ApiState {
         streams: None,
         backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
     };
-    ApiState::new(adapters.ports(egress), host)
+    let ports = adapters.ports(egress);
+    ApiState::new(Ports { jobs: watched(adapters.store, metrics), ..ports }, host)
 }
 
 /// What the parts run on, in the order of database, object store, queue, API.

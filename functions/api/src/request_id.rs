@@ -2,11 +2,12 @@
 
 use std::time::Instant;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::App;
 use crate::envelope;
@@ -18,7 +19,18 @@ pub(crate) async fn attach(State(app): State<App>, mut request: Request, next: N
     let request_id = format!("req_{}", hex::encode(app.entropy.id_bits()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let shown: String = path.chars().take(200).collect();
-    let span = tracing::info_span!("request", request.id = %request_id, http.method = %method, http.path = %shown);
+    let span = tracing::info_span!(
+        "request",
+        request.id = %request_id,
+        http.method = %method,
+        http.path = %shown,
+        http.route = Empty,
+        client.id = Empty,
+        job.id = Empty
+    );
+    if let Some(route) = request.extensions().get::<MatchedPath>() {
+        span.record("http.route", route.as_str());
+    }
     let exchange = Exchange::begin(request_id.clone(), &request, app.clock.now());
     request.extensions_mut().insert(exchange);
     let started = Instant::now();

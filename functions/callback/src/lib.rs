@@ -11,11 +11,11 @@ pub mod config;
 mod signs;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use answer::{Answer, Problem};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Path, Request, State};
 use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::post;
@@ -31,6 +31,8 @@ use rotoless_core::usecase::{AttemptCalls, Claims};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::field::{Empty, display};
+use tracing::{Instrument as _, Span};
 
 pub use signs::SignsOfLife;
 
@@ -80,11 +82,14 @@ pub fn router(state: CallbackState) -> Router {
 
 async fn claim(State(state): State<CallbackState>, path: JobPath, request: Request) -> Answer<ClaimReply> {
     let id = path?.0;
+    Span::current().record("job.id", display(&id));
     let (parts, body) = read(request).await?;
     auth::accept(&state.secrets.fleet, &parts, &body, state.clock.now())?;
     state.signs.heard(state.clock.now()).await;
     let request: ClaimRequest = parse(&body)?;
-    Ok(state.claims.claim(&id, &request).await?.into())
+    let reply = state.claims.claim(&id, &request).await?;
+    Span::current().record("attempt", reply.attempt.get());
+    Ok(reply.into())
 }
 
 async fn heartbeat(State(state): State<CallbackState>, path: AttemptPath, request: Request) -> Answer<HeartbeatReply> {
@@ -121,6 +126,7 @@ async fn attempt_call(
     request: Request,
 ) -> Result<(JobId, Attempt, Bytes), Problem> {
     let Path((id, attempt)) = path?;
+    Span::current().record("job.id", display(&id)).record("attempt", attempt.get());
     let (parts, body) = read(request).await?;
     let secrets: Vec<_> = state.secrets.masters.iter().map(|master| report_secret(master, &id, attempt)).collect();
     auth::accept(&secrets, &parts, &body, state.clock.now())?;
@@ -144,15 +150,26 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 /// Gives every answer its request id, and turns a [`Problem`] into the envelope that carries it.
 async fn finish(State(state): State<CallbackState>, request: Request, next: axum::middleware::Next) -> Response {
     let request_id = format!("req_{}", hex_id(state.entropy.id_bits()));
-    let span = tracing::info_span!("callback", request.id = %request_id, path = %request.uri().path());
-    let response = {
-        use tracing::Instrument as _;
-        match tokio::time::timeout(CALL_TIMEOUT, next.run(request).instrument(span)).await {
-            Ok(response) => response,
-            Err(_) => axum::response::IntoResponse::into_response(Problem::Timeout),
-        }
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let span = tracing::info_span!(
+        "callback",
+        request.id = %request_id,
+        http.method = %request.method(),
+        http.route = %route,
+        job.id = Empty,
+        attempt = Empty
+    );
+    let began = Instant::now();
+    let response = match tokio::time::timeout(CALL_TIMEOUT, next.run(request).instrument(span.clone())).await {
+        Ok(response) => response,
+        Err(_) => axum::response::IntoResponse::into_response(Problem::Timeout),
     };
-    answer::seal(response, &request_id)
+    span.in_scope(|| {
+        let response = answer::seal(response, &request_id);
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(http.status = response.status().as_u16(), duration_ms, "answered");
+        response
+    })
 }
 
 fn hex_id(bits: [u8; 16]) -> String {

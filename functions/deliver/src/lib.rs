@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use rotoless_core::ports::{SendOutcome, StoreError, WebhookRequest, WebhookSender};
 use rotoless_core::usecase::Delivered;
 use rotoless_egress::{Egress, EgressError, InvalidException, Limits, Policy};
+use rotoless_telemetry::Metric;
 use tokio::time::Instant;
 
 pub mod config;
@@ -130,6 +131,17 @@ where
     }
 }
 
+/// What is counted of a tick, or of several, that came to an end.
+#[must_use]
+pub fn figures(done: &Delivered) -> [(Metric, f64); 4] {
+    [
+        (Metric::DeliverHeartbeat, 1.0),
+        (Metric::DeliveriesSent, f64::from(done.sent)),
+        (Metric::DeliveriesRetried, f64::from(done.retried)),
+        (Metric::DeliveriesGivenUp, f64::from(done.given_up)),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -182,6 +194,13 @@ mod tests {
         assert_eq!(starts[..3], [0, 1, 1], "the second finds something, so the third begins at once");
         assert!(starts.iter().filter(|start| **start <= 20).count() >= 20, "{starts:?}");
         assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(22), "{took:?}");
+    }
+
+    #[test]
+    fn a_tick_without_work_is_a_sign_of_life_and_a_tick_with_work_says_what_came_of_it() {
+        assert_eq!(figures(&Delivered::default()).map(|(_, figure)| figure), [1.0, 0.0, 0.0, 0.0]);
+        let done = Delivered { sent: 3, retried: 2, given_up: 1, postponed: 9, failed: 9 };
+        assert_eq!(figures(&done).map(|(_, figure)| figure), [1.0, 3.0, 2.0, 1.0]);
     }
 
     #[tokio::test(start_paused = true)]

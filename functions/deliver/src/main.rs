@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::{AwsClients, S3Objects, Settings, Store};
 use rotoless_core::policy::Policy;
 use rotoless_core::usecase::{Busy, Deliver};
 use rotoless_deliver::config::Config;
-use rotoless_deliver::{EgressSender, drain};
+use rotoless_deliver::{EgressSender, drain, figures};
 use serde_json::{Value, json};
 
 /// No tick begins after this long; one lasts up to 25 s, and the function is cut at 55 s.
@@ -23,16 +24,17 @@ fn environment(key: &str) -> Option<String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().json().with_target(false).init();
+    let metrics = rotoless_telemetry::begin(environment);
     let settings = Settings::from_lookup(environment)
         .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
     let config = Config::from_lookup(environment).map_err(|missing| anyhow!("{missing} is not set"))?;
     let deliver = Arc::new(deliver(&settings, config).await?);
     let handle = |_: LambdaEvent<Value>| {
-        let deliver = Arc::clone(&deliver);
+        let (deliver, metrics) = (Arc::clone(&deliver), metrics.clone());
         async move {
             let busy = Busy::default();
             let done = drain(|| deliver.tick_beside(&busy), BUDGET).await?;
+            metrics.tell(Timestamp::now(), &figures(&done), &[]);
             tracing::info!(
                 deliver.sent = done.sent,
                 deliver.retried = done.retried,

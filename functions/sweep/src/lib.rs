@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use rotoless_core::ports::{StoreError, Waker};
 use rotoless_core::usecase::{Sweep, Swept};
 use rotoless_core::wake::reconcile;
+use rotoless_telemetry::Metric;
 
 /// What waits, and what is already on its way to it.
 #[async_trait]
@@ -45,9 +46,21 @@ pub struct Ticked {
     pub woken: u32,
 }
 
+impl Ticked {
+    /// What is counted of a tick that came to its end: the sign of life whose absence raises an alarm, and how it found
+    /// things.
+    #[must_use]
+    pub fn figures(&self) -> [(Metric, f64); 3] {
+        [
+            (Metric::SweepHeartbeat, 1.0),
+            (Metric::OldestDueSeconds, self.swept.oldest_due_seconds as f64),
+            (Metric::JobsQueued, f64::from(self.visible)),
+        ]
+    }
+}
+
 impl Tick {
-    /// Repairs what is due, wakes whom it takes, and leaves one line in the log: the sign of life whose absence
-    /// raises an alarm.
+    /// Repairs what is due, wakes whom it takes, and leaves one line in the log.
     ///
     /// # Errors
     /// [`StoreError`] of whichever half failed; the other was done.
@@ -57,6 +70,7 @@ impl Tick {
         let (swept, (visible, woken)) = (swept?, woken?);
         let ticked = Ticked { swept, visible, woken };
         tracing::info!(
+            sweep.oldest_due_seconds = swept.oldest_due_seconds,
             sweep.seen = swept.seen,
             sweep.resent = swept.resent,
             sweep.lapsed = swept.lapsed,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
@@ -12,6 +13,7 @@ use rotoless_core::policy::Policy;
 use rotoless_core::ports::{StoreError, Waker};
 use rotoless_core::usecase::Sweep;
 use rotoless_sweep::{Backlog, Tick};
+use rotoless_telemetry::{Metrics, watched};
 use serde_json::{Value, json};
 
 /// Wakes in one tick at most.
@@ -24,14 +26,15 @@ fn environment(key: &str) -> Option<String> {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    tracing_subscriber::fmt().json().with_target(false).init();
+    let metrics = rotoless_telemetry::begin(environment);
     let settings = Settings::from_lookup(environment)
         .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))?;
-    let tick = Arc::new(tick(&settings).await);
+    let tick = Arc::new(tick(&settings, metrics.clone()).await);
     let handle = |_: LambdaEvent<Value>| {
-        let tick = Arc::clone(&tick);
+        let (tick, metrics) = (Arc::clone(&tick), metrics.clone());
         async move {
             let ticked = tick.run().await?;
+            metrics.tell(Timestamp::now(), &ticked.figures(), &[]);
             Ok::<_, lambda_runtime::Error>(json!({ "seen": ticked.swept.seen, "woken": ticked.woken }))
         }
     };
@@ -52,13 +55,13 @@ impl Backlog for Polled {
     }
 }
 
-async fn tick(settings: &Settings) -> Tick {
+async fn tick(settings: &Settings, metrics: Metrics) -> Tick {
     let clients = AwsClients::connect(settings).await;
     let store = Arc::new(Store::new(clients.dynamodb.clone(), settings.names.clone()));
     let queue = SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url);
     let waker: Arc<dyn Waker> = Arc::new(InProcessWaker);
     let sweep = Sweep {
-        jobs: store,
+        jobs: watched(store, metrics),
         objects: Arc::new(S3Objects::new(&clients, &settings.names.bucket)),
         queue: Arc::new(queue.clone()),
         waker: Arc::clone(&waker),

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rotoless_contract::{ClientId, MilliCredits};
 use rotoless_core::ledger::{Balance, Cause, Movement};
-use rotoless_core::ports::{Accounts, CommitError, StoreError};
+use rotoless_core::ports::{Accounts, Audit, CommitError, StoreError};
 
 use super::Store;
+use super::codec::number;
 use super::money::{Row, balance_key, balance_update, ledger_key, read_balance};
 use super::transaction::{Role, Transaction};
 
@@ -28,6 +29,18 @@ impl Accounts for Store {
         let cause = Cause::Grant { grant_id: grant_id.to_owned() };
         let movement = Movement::Grant(amount);
         self.move_alone(Row { client, cause: &cause, movement, note, at: now }).await
+    }
+}
+
+#[async_trait]
+impl Audit for Store {
+    async fn adds_up(&self, client: &ClientId) -> Result<bool, StoreError> {
+        let item = self.get(&self.names.accounts, &balance_key(client)).await?;
+        let Some(item) = item else { return Ok(true) };
+        // Signed: what must never be is to be read all the same.
+        let part = |name| number::<i128>(&item, "balance", name);
+        let parts = [part("available")?, part("held")?, part("used")?];
+        Ok(parts.iter().all(|part| *part >= 0) && parts.iter().sum::<i128>() == part("granted")?)
     }
 }
 

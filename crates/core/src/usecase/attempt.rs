@@ -310,7 +310,7 @@ pub(super) async fn ended(
     }
 }
 
-/// The history row of an attempt, ended.
+/// The history row of an attempt, ended. One that had ended before ended then, however it is judged now.
 pub(super) async fn closed(
     jobs: &dyn Jobs,
     id: &JobId,
@@ -319,6 +319,9 @@ pub(super) async fn closed(
     now: Timestamp,
 ) -> Result<Vec<AttemptRecord>, StoreError> {
     let row = jobs.attempt(id, attempt).await?;
-    let end = |row| AttemptRecord { ended_at: Some(now), outcome: Some(outcome.to_owned()), ..row };
+    let end = |row: AttemptRecord| {
+        let (ended_at, outcome) = (row.ended_at.or(Some(now)), Some(outcome.to_owned()));
+        AttemptRecord { ended_at, outcome, ..row }
+    };
     Ok(row.map(end).into_iter().collect())
 }

@@ -48,6 +48,8 @@ pub struct Sweep {
 /// What one tick did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
+    /// How long the job that is late most has been due, in whole seconds, before this tick.
+    pub oldest_due_seconds: u64,
     /// Jobs looked at.
     pub seen: u32,
     /// Messages sent again.
@@ -122,8 +124,9 @@ impl Sweep {
         // Nobody waits beyond the greatest age that is not beyond it yet.
         let end = after(job.queued_at.unwrap_or(job.created_at), self.policy.max_job_age);
         let until = if context.now < end { until.min(end) } else { until };
-        let change =
-            context.edit(job, |job| job.postponed = Some(Postponed { until, failures: failures.saturating_add(1) }));
+        let since = job.postponed.and_then(|postponed| postponed.since).or(job.due_at);
+        let postponed = Postponed { until, failures: failures.saturating_add(1), since };
+        let change = context.edit(job, |job| job.postponed = Some(postponed));
         if let Err(err) = self.commit(change).await {
             tracing::warn!(job.id = %job.id, error = %err, "sweep could not postpone the job");
         }
@@ -133,9 +136,11 @@ impl Sweep {
         let id = &job.id;
         let context = Context { now: self.clock.now(), policy: &self.policy, entropy: &*self.entropy };
         // The index lags behind: what the row says counts.
-        if job.due_at.is_none_or(|due| due > context.now) {
-            return Ok(());
-        }
+        let Some(due) = job.due_at.filter(|due| *due <= context.now) else { return Ok(()) };
+        // Having been put off makes nothing less late.
+        let since = job.postponed.and_then(|postponed| postponed.since).unwrap_or(due);
+        let late = context.now.duration_since(since).as_secs();
+        swept.oldest_due_seconds = swept.oldest_due_seconds.max(u64::try_from(late).unwrap_or(0));
         if job.deletion.is_some() {
             remove_media(&*self.jobs, &*self.objects, &context, job).await?;
             swept.erased += 1;

@@ -309,3 +309,23 @@ async fn a_job_that_is_postponed_expires_when_its_time_is_over() {
     assert_eq!(world.sweep().await.expired, 1);
     assert_eq!((world.job(&id).state.status(), world.balance().held.0), (JobStatus::Failed, 0));
 }
+
+/// An alarm on what is overdue hears of a job that every tick puts off.
+#[tokio::test]
+async fn a_job_that_no_tick_can_repair_is_later_with_every_tick() {
+    let world = World::new();
+    let id = world.created().await;
+    world.claimed(&id).await;
+    world.pass(121);
+    world.down(Call::Read);
+    let mut late = 0;
+    for minute in 0..15 {
+        let swept = world.sweeper().tick().await.unwrap();
+        if swept.seen > 0 {
+            assert!(swept.oldest_due_seconds >= minute * 60, "{minute}: {swept:?}");
+            late = swept.oldest_due_seconds;
+        }
+        world.pass(60);
+    }
+    assert!((600..=841).contains(&late), "{late} s");
+}

@@ -90,6 +90,7 @@ pub(super) async fn create(
         }
         err.into()
     })?;
+    exchange.concerns(&created.job.id);
     if !created.replayed {
         exchange.kept();
     }

@@ -18,6 +18,7 @@ mod gateway;
 mod idempotency;
 mod jobs;
 mod limits;
+mod logs;
 mod presigned;
 mod provoked;
 mod public;

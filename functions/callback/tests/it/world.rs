@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::{Request, StatusCode};
@@ -19,14 +20,15 @@ use rotoless_contract::api::JobRequest;
 use rotoless_contract::manifest::{Manifest, output_key};
 use rotoless_contract::media::{InputInfo, OutputInfo};
 use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, sha256_hex, sign_call};
-use rotoless_contract::worker::{ClaimReply, ClaimRequest, ReportRequest, attempt_path, claim_path};
+use rotoless_contract::worker::{ClaimReply, ClaimRequest, ProbedRequest, ReportRequest, attempt_path, claim_path};
 use rotoless_contract::{ClientId, JobId, MilliCredits};
 use rotoless_core::ledger::Balance;
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Clock, Jobs as _, UploadSink as _, UrlPolicy};
+use rotoless_core::ports::{Accounts as _, Clock, Jobs, UploadSink as _, UrlPolicy};
 use rotoless_core::record::JobRecord;
 use rotoless_core::usecase::{AttemptCalls, Claims, Submit};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
+use rotoless_telemetry::{Metrics, watched};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::Value;
@@ -59,8 +61,10 @@ pub(crate) struct World {
     /// Calls of AWS.
     pub(crate) meter: CallMeter,
     pub(crate) store: Arc<Store>,
-    objects: Arc<S3Objects>,
-    queue: Arc<SqsQueue>,
+    pub(crate) objects: Arc<S3Objects>,
+    pub(crate) queue: Arc<SqsQueue>,
+    dynamodb: aws_sdk_dynamodb::Client,
+    accounts: String,
     client: ClientId,
     _embedded: Embedded,
     _dir: tempfile::TempDir,
@@ -125,6 +129,8 @@ impl World {
             store,
             objects: Arc::new(S3Objects::new(&clients, &settings.names.bucket)),
             queue: Arc::new(SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url)),
+            dynamodb: clients.dynamodb.clone(),
+            accounts: settings.names.accounts.clone(),
             client: "acme".parse().unwrap(),
             _embedded: embedded,
             _dir: dir,
@@ -137,10 +143,19 @@ impl World {
 
     /// The routes with these masters; the first derives new attempts' secrets.
     pub(crate) fn router_with(&self, masters: &[&str]) -> Router {
+        self.router_over(self.store.clone(), masters)
+    }
+
+    /// The routes, their changes counted in `metrics`.
+    pub(crate) fn counted(&self, metrics: Metrics) -> Router {
+        self.router_over(watched(self.store.clone(), metrics), &["the master"])
+    }
+
+    fn router_over(&self, jobs: Arc<dyn Jobs>, masters: &[&str]) -> Router {
         let secrets = |texts: &[&str]| texts.iter().map(|text| SecretString::from(*text)).collect::<Vec<_>>();
         let (policy, entropy) = (Arc::new(Policy::default()), Arc::new(SystemEntropy));
         let claims = Claims {
-            jobs: self.store.clone(),
+            jobs: jobs.clone(),
             objects: self.objects.clone(),
             clock: self.clock.clone(),
             entropy: entropy.clone(),
@@ -148,7 +163,7 @@ impl World {
             master: SecretString::from(masters[0]),
         };
         let attempts = AttemptCalls {
-            jobs: self.store.clone(),
+            jobs,
             objects: self.objects.clone(),
             clock: self.clock.clone(),
             entropy: entropy.clone(),
@@ -170,8 +185,13 @@ impl World {
 
     /// A job that waits for a worker.
     pub(crate) async fn job(&self) -> JobId {
+        self.job_by(self.store.clone()).await
+    }
+
+    /// The same, by way of these jobs.
+    pub(crate) async fn job_by(&self, jobs: Arc<dyn Jobs>) -> JobId {
         let submit = Submit {
-            jobs: self.store.clone(),
+            jobs,
             promises: self.store.clone(),
             objects: self.objects.clone(),
             probe: Arc::new(HeaderProbe::new(self.objects.as_ref().clone())),
@@ -277,6 +297,28 @@ impl World {
         let digest = sha256_hex(&bytes);
         self.put(&claim.manifest.key, Bytes::from(bytes)).await;
         ReportRequest::Completed { manifest_sha256: digest }
+    }
+
+    /// What a worker measured of a source of this length.
+    pub(crate) fn measured(&self, duration_ms: u64) -> ProbedRequest {
+        let input = InputInfo {
+            width: 640,
+            height: 360,
+            fps: 25.0,
+            codec: "h264".to_owned(),
+            has_audio: false,
+            duration_seconds: duration_ms as f64 / 1000.0,
+        };
+        ProbedRequest { input, duration_ms }
+    }
+
+    /// Milli-credits that are gone without a trace: what no code of ours does.
+    pub(crate) async fn lose_credits(&self, milli: u64) {
+        let text = |text: &str| AttributeValue::S(text.to_owned());
+        let update = self.dynamodb.update_item().table_name(&self.accounts);
+        let update = update.key("client_id", text(self.client.as_str())).key("entry", text("balance"));
+        let update = update.update_expression("SET #a = #a - :lost").expression_attribute_names("#a", "available");
+        update.expression_attribute_values(":lost", AttributeValue::N(milli.to_string())).send().await.unwrap();
     }
 
     async fn put(&self, key: &str, bytes: Bytes) {
