@@ -10,6 +10,9 @@ use super::{Problems, hold, texts};
 /// Actions on resources, such as `dynamodb:GetItem` on `JobsTable`.
 pub(crate) type Rights = BTreeSet<(String, String)>;
 
+/// A resource, and the actions on it.
+type Need = (&'static str, &'static [&'static str]);
+
 const GET: &str = "dynamodb:GetItem";
 const PUT: &str = "dynamodb:PutItem";
 const UPDATE: &str = "dynamodb:UpdateItem";
@@ -17,7 +20,7 @@ const QUERY: &str = "dynamodb:Query";
 
 /// What each function's ports do (`crates/aws`): a transaction needs the right to each thing that it does, a put of an
 /// item that carries a mark the right to read it, and an index that to query it.
-const NEEDS: [(&str, &[(&str, &[&str])]); 5] = [
+const NEEDS: [(&str, &[Need]); 5] = [
     (
         "ApiFunction",
         &[

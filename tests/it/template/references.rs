@@ -90,7 +90,7 @@ fn the_nested_stack_gets_what_it_asks_for(stack: &Stack) -> Problems {
     }
     for reference in references(&stack.main).iter().filter(|reference| reference.to == "Observability") {
         let output = reference.attribute.as_deref().and_then(|attribute| attribute.strip_prefix("Outputs."));
-        if !output.is_some_and(|output| stack.alarms["Outputs"].get(output).is_some()) {
+        if output.is_none_or(|output| stack.alarms["Outputs"].get(output).is_none()) {
             problems.push(format!("{} asks for {:?}", reference.from, reference.attribute));
         }
     }
@@ -109,7 +109,8 @@ fn no_region_account_or_partition_is_written_down(stack: &Stack) -> Problems {
                     let parts: Vec<&str> = word.split('-').collect();
                     matches!(parts[..], [area, _, number] if area.len() == 2 && number.len() == 1 && digits(number))
                 };
-                let account = words.iter().any(|word| word.len() == 12 && digits(word));
+                let account =
+                    words.iter().flat_map(|word| word.split('-')).any(|word| word.len() == 12 && digits(word));
                 if words.iter().any(is_region) || account || text.contains("arn:aws") {
                     problems.push(format!("{file}: {text}"));
                 }

@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use super::stack::{Stack, without};
 use super::{Problems, hold};
 
+/// The variable that names it, partition key, sort key, indexes, and the attribute after which an item ends.
+type Table = (&'static str, &'static str, Option<&'static str>, &'static [&'static str], Option<&'static str>);
+
 /// Tables, keys and indexes as the adapters name them. That they work with these is what every test on the embedded AWS
 /// shows, whose tables are the template's; that the template has no others is shown here.
-const TABLES: [(&str, &str, Option<&str>, &[&str], Option<&str>); 7] = [
+const TABLES: [Table; 7] = [
     ("TABLE_ACCOUNTS", "client_id", Some("entry"), &[], None),
     ("TABLE_DELIVERIES", "job_id", Some("delivery_id"), &["by-due"], Some("expires_at")),
     ("TABLE_IDEMPOTENCY", "scope", None, &[], Some("expires_at")),
