@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
-pub(crate) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
+pub(super) const ACCESS_KEY: &str = "ROTOLESSCONFORMANCE";
 pub(crate) const SECRET_KEY: &str = "known to the tests only";
 
 /// Clients of one AWS.

@@ -17,6 +17,5 @@ mod sandbox;
 mod template;
 mod worker;
 
-use crate::aws_conformance::stack::{ACCESS_KEY, SECRET_KEY};
 use rotoless_embedded::REGION;
 use rotoless_embedded::template::ACCOUNT_ID as ACCOUNT;

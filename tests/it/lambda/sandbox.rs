@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 
 use super::runtime_api::{Outcome, RuntimeApi};
+use crate::aws_conformance::stack::{SECRET_KEY, config};
 use crate::world::{processes, program};
 
 /// A debug build on a busy machine. Lambda allows 10 s.
@@ -238,8 +239,8 @@ fn given(function: &Function, api: &str) -> BTreeMap<&'static str, String> {
         ("AWS_LAMBDA_LOG_LEVEL", "INFO".to_owned()),
         ("AWS_REGION", super::REGION.to_owned()),
         ("AWS_DEFAULT_REGION", super::REGION.to_owned()),
-        ("AWS_ACCESS_KEY_ID", super::ACCESS_KEY.to_owned()),
-        ("AWS_SECRET_ACCESS_KEY", super::SECRET_KEY.to_owned()),
+        ("AWS_ACCESS_KEY_ID", config(Path::new("/")).access_key),
+        ("AWS_SECRET_ACCESS_KEY", SECRET_KEY.to_owned()),
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
         ("AWS_XRAY_DAEMON_ADDRESS", "169.254.100.1:2000".to_owned()),
         ("LAMBDA_RUNTIME_DIR", "/var/runtime".to_owned()),
