@@ -259,6 +259,14 @@ impl Deliver {
         }
         let after = self.judge(leased, &outcome);
         let state = after.state;
+        tracing::info!(
+            job.id = %after.job_id,
+            delivery.id = %after.id,
+            delivery.tries = after.tries,
+            delivery.state = state.as_str(),
+            delivery.result = after.last_result.as_deref().unwrap_or_default(),
+            "webhook tried"
+        );
         self.record(after).await?;
         Ok(Some(Done::Ended(state)))
     }
