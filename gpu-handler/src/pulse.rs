@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rotoless_contract::worker::{HeartbeatReply, HeartbeatRequest, Refusal, Stage};
 use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
+use tracing::Instrument as _;
 
 use crate::backoff::Backoff;
 use crate::connect::Connect;
@@ -60,8 +61,9 @@ impl Pulse {
         let (end, ended) = oneshot::channel();
         let connect = connect.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let attempt = tracing::Span::current();
         std::thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
-            runtime.block_on(async move {
+            let beating = async move {
                 match connect.control(&kept.timing) {
                     Ok(control) => {
                         let beat = Beat::new(control, connect.queue(&kept.timing), &kept);
@@ -73,7 +75,8 @@ impl Pulse {
                     // The lease runs out by itself, and the attempt with it.
                     Err(error) => tracing::error!(error = shown(&error), "no heartbeat"),
                 }
-            });
+            };
+            runtime.block_on(beating.instrument(attempt));
             // Nobody listens any more when the session was dropped.
             let _ = end.send(());
         })?;

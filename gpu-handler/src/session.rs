@@ -165,6 +165,8 @@ impl Worker {
         }
     }
 
+    // Of level error, so that the ids stand on a line whatever is logged.
+    #[tracing::instrument(level = "error", skip_all, fields(job.id = claim.job_id.as_str(), attempt = claim.attempt.get()))]
     async fn attempt(
         &self,
         received: &Received,

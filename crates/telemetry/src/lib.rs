@@ -1,7 +1,7 @@
 //! What an operator sees of the functions: log lines and metrics, both JSON on standard output.
 //!
 //! Owns: the names and units of the metrics ([`Metric`]), how a line is written, what of a committed change is counted
-//! ([`watched`]). Does not own: what happens (`rotoless_core`), alarms (`infra`). docs/METRICS.md is for those who read.
+//! ([`watched()`]). Does not own: what happens (`rotoless_core`), alarms (`infra`). docs/METRICS.md is for those who read.
 //!
 //! Invariants: one event is one line, counted when it was committed and never because it was asked for again; no id is a
 //! dimension; nothing here can fail a request; no secret and no body is written.

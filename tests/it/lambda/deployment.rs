@@ -1,10 +1,11 @@
-//! A whole deployment: embedded AWS, HTTP API, functions.
+//! A whole deployment: embedded AWS, HTTP API, functions. Invariant: no function asks for more than its role allows; a
+//! deployment that saw one do so fails its test.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rotoless_embedded::Embedded;
+use rotoless_embedded::{Embedded, STACK};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -13,7 +14,8 @@ use tokio::task::JoinHandle;
 use super::gateway::Gateway;
 use super::sandbox::{Function, binary};
 use super::template::Template;
-use crate::aws_conformance::stack::{Clients, clients, config, serve_s3};
+use crate::aws_conformance::stack::{Clients, SECRET_KEY, clients, config, serve_s3};
+use crate::template::guard::Guard;
 use crate::world::ADMIN_TOKEN;
 use crate::world::client::{Client, Door};
 use crate::world::fleet::path;
@@ -53,6 +55,8 @@ pub(crate) struct Deployment {
     functions: BTreeMap<&'static str, Arc<Function>>,
     door: Door,
     server: JoinHandle<()>,
+    /// Before each service that a function calls.
+    guards: Vec<Guard>,
     dir: TempDir,
 }
 
@@ -69,7 +73,7 @@ impl Deployment {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let template = Template::new(&embedded.sqs_url, parameters(&url, options.parameters));
-        let mut functions = BTreeMap::new();
+        let (mut functions, mut guards) = (BTreeMap::new(), Vec::new());
         for (name, program) in FUNCTIONS {
             let mut environment = template.environment(name);
             // A deployment's clients come by its own name, ours by this port.
@@ -82,6 +86,11 @@ impl Deployment {
                 environment.insert("AWS_ENDPOINT_URL_SQS".to_owned(), embedded.sqs_url.clone());
             } else {
                 environment.extend(elsewhere(&embedded, &s3_url));
+            }
+            for (_, endpoint) in environment.iter_mut().filter(|(name, _)| name.contains("ENDPOINT")) {
+                let guard = Guard::before(endpoint, name, (STACK, SECRET_KEY)).await;
+                endpoint.clone_from(&guard.url);
+                guards.push(guard);
             }
             if let Some(address) = &options.allow_egress {
                 environment.insert("ALLOW_EGRESS_DANGEROUS".to_owned(), address.clone());
@@ -100,7 +109,7 @@ impl Deployment {
         let server = Gateway { routes: routes.collect() }.serve(listener);
         let door = Door::to(&url);
         let clients = clients(&embedded, &s3_url);
-        Self { clients, embedded, template, functions, door, server, dir }
+        Self { clients, embedded, template, functions, door, server, guards, dir }
     }
 
     pub(crate) fn function(&self, name: &str) -> &Arc<Function> {
@@ -152,7 +161,10 @@ impl Drop for Deployment {
         self.server.abort();
         if std::thread::panicking() {
             eprintln!("{}", self.logs());
+            return;
         }
+        let refused: Vec<_> = self.guards.iter().flat_map(|guard| guard.seen().refused).collect();
+        assert!(refused.is_empty(), "not allowed by the template: {refused:?}");
     }
 }
 

@@ -11,7 +11,8 @@ use super::{Problems, hold};
 const BY_LAMBDA: [&str; 4] = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// Read, and left to their defaults on AWS, each with its reason.
-const LEFT: [(&str, &str); 15] = [
+const LEFT: [(&str, &str); 16] = [
+    ("RUST_LOG", "Lambda's own AWS_LAMBDA_LOG_LEVEL says what is logged"),
     ("DYNAMODB_ENDPOINT", "AWS's own"),
     ("SQS_ENDPOINT", "AWS's own"),
     ("S3_ENDPOINT", "AWS's own"),
@@ -49,9 +50,10 @@ fn read(function: &str) -> BTreeSet<&'static str> {
         "WorkerFunction" => rotoless_gpu_handler::KEYS.iter().map(|key| key.name).collect(),
         other => panic!("{other}: whose keys does it read?"),
     };
-    let common = rotoless_aws::config::KEYS.iter().map(|key| key.name).filter(|_| function != "WorkerFunction");
-    // Under which name its metrics go; without it there are none (docs/OPERATIONS.md).
-    own.into_iter().chain(common).chain(["METRICS_STACK"]).collect()
+    // The worker knows no table, and its work is counted by those to whom it reports.
+    let is_worker = function == "WorkerFunction";
+    let common = rotoless_aws::config::KEYS.iter().map(|key| key.name).chain(named(rotoless_telemetry::KEYS));
+    own.into_iter().chain(common.filter(|_| !is_worker)).collect()
 }
 
 /// The variables of a function, the common ones included unless they are refused.
