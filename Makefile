@@ -40,6 +40,16 @@ test: setup ## every test
 test-gpu: setup ## the engine's tests of devices with the GPU's features built in; a GPU is used where there is one
 	@cargo test --locked --quiet --package rotoless-matting --features tensorrt -- session:: group_tests:: device:: devices::
 
+test-upgrade: setup ## the functions of FROM=tag and of this tree serve twenty jobs together
+	@test -n "$(FROM)" || { echo "make test-upgrade FROM=tag" >&2; exit 2; }
+	@rm -rf target/before/tree && git worktree prune && git worktree add --quiet --detach target/before/tree $(FROM)
+	@cd target/before/tree && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/before cargo build --locked --quiet --workspace \
+		--bin rotoless-api --bin rotoless-callback --bin rotoless-deliver --bin rotoless-sweep
+	@git worktree remove --force target/before/tree
+	@cargo build --locked --quiet --workspace --bins --tests
+	@ROTOLESS_BEFORE=$(CARGO_TARGET_DIR)/before/debug \
+		cargo test --locked --quiet --package rotoless-tests --test it lambda::upgrade:: -- --ignored --nocapture
+
 test-soak: setup ## kills and freezes under load for MINUTES=60, in the order of SEED=; the default suite has a small dose
 	@cargo build --locked --quiet --workspace --bins --tests
 	@MINUTES=$(or $(MINUTES),60) $(if $(SEED),SEED=$(SEED)) \
@@ -93,4 +103,4 @@ lint: ## formatting, lints, documentation, the template and the workflows
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-soak bench bench-quality openapi fuzz fuzz-api package lint
+.PHONY: help build setup demo test test-gpu test-upgrade test-soak bench bench-quality openapi fuzz fuzz-api package lint

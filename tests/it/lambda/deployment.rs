@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) allow_egress: Option<String>,
     /// Where the programs are, if not beside this one.
     pub(crate) programs: Option<PathBuf>,
+    /// Where programs of another version are: they serve every other invocation.
+    pub(crate) other_programs: Option<PathBuf>,
     /// No process is stopped between two invocations.
     pub(crate) is_awake: bool,
     /// The worker's package, to be run from there with all that it needs; without one, it takes what the tests take.
@@ -78,6 +80,7 @@ impl Deployment {
             let mut environment = template.environment(name);
             // A deployment's clients come by its own name, ours by this port.
             environment.values_mut().for_each(|value| *value = value.replace(&template.origin(), &url));
+            let other = options.other_programs.as_ref().map(|programs| programs.join(program));
             let mut program =
                 options.programs.as_ref().map_or_else(|| binary(program), |programs| programs.join(program));
             if name == WORKER {
@@ -102,6 +105,8 @@ impl Deployment {
             let log = dir.path().join(format!("{name}.log"));
             let mut function = Function::new(name, program, environment, memory, time, log);
             function.freezes = !options.is_awake;
+            // The other version may not have had it yet.
+            function.other = other.filter(|other| other.is_file());
             functions.insert(name, Arc::new(function));
         }
         let routes = template.routes();

@@ -15,6 +15,7 @@ mod queue;
 mod runtime_api;
 mod sandbox;
 mod template;
+mod upgrade;
 mod worker;
 
 use rotoless_embedded::REGION;

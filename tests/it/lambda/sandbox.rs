@@ -28,6 +28,8 @@ pub(crate) struct Function {
     /// Its logical id.
     pub(crate) name: &'static str,
     pub(crate) program: PathBuf,
+    /// The same of another version, which serves every other invocation in an environment of its own.
+    pub(crate) other: Option<PathBuf>,
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) memory: u64,
     pub(crate) time: Duration,
@@ -35,7 +37,8 @@ pub(crate) struct Function {
     pub(crate) freezes: bool,
     /// Where it logs to.
     pub(crate) log: PathBuf,
-    sandbox: Mutex<Option<Sandbox>>,
+    sandboxes: [Mutex<Option<Sandbox>>; 2],
+    invoked: AtomicU64,
     started: AtomicU64,
 }
 
@@ -55,8 +58,8 @@ impl Function {
         time: Duration,
         log: PathBuf,
     ) -> Self {
-        let (sandbox, started) = (Mutex::default(), AtomicU64::new(0));
-        Self { name, program, environment, memory, time, freezes: true, log, sandbox, started }
+        let (sandboxes, invoked, started) = <_>::default();
+        Self { name, program, other: None, environment, memory, time, freezes: true, log, sandboxes, invoked, started }
     }
 
     /// One invocation: in the environment that there is, or in a new one.
@@ -66,10 +69,15 @@ impl Function {
 
     /// The same with another time limit: the one that it is told, and the one after which it is killed.
     pub(crate) async fn invoke_for(&self, event: &Value, told: Duration, time: Duration) -> Outcome {
-        let mut place = self.sandbox.lock().await;
+        let turn = self.invoked.fetch_add(1, Ordering::SeqCst);
+        let (place, program) = match &self.other {
+            Some(other) if turn % 2 == 1 => (&self.sandboxes[1], other),
+            Some(_) | None => (&self.sandboxes[0], &self.program),
+        };
+        let mut place = place.lock().await;
         if place.as_mut().is_none_or(Sandbox::has_ended) {
             *place = None;
-            let sandbox = self.start().await;
+            let sandbox = self.start_program(program).await;
             sandbox
                 .ready(INIT)
                 .await
@@ -86,8 +94,12 @@ impl Function {
 
     /// A new environment, which has not said yet that it is ready.
     pub(crate) async fn start(&self) -> Sandbox {
+        self.start_program(&self.program).await
+    }
+
+    async fn start_program(&self, program: &Path) -> Sandbox {
         self.started.fetch_add(1, Ordering::SeqCst);
-        Sandbox::start(self).await
+        Sandbox::start(self, program).await
     }
 
     /// Environments so far: cold starts.
@@ -97,7 +109,7 @@ impl Function {
 
     /// The process of the environment that there is.
     pub(crate) async fn process(&self) -> Option<i32> {
-        self.sandbox.lock().await.as_ref().map(|sandbox| sandbox.id)
+        self.sandboxes[0].lock().await.as_ref().map(|sandbox| sandbox.id)
     }
 
     pub(crate) fn log(&self) -> String {
@@ -114,14 +126,14 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    async fn start(function: &Function) -> Self {
+    async fn start(function: &Function, program: &Path) -> Self {
         let api = RuntimeApi::start(function.name).await;
         let asked = api.asked();
         let log = File::options().create(true).append(true).open(&function.log).unwrap();
         let mut command = Command::new("setsid");
-        command.args(["setpriv", "--pdeathsig", "KILL"]).arg(&function.program);
-        command.env_clear().envs(given(function, &api.address)).envs(&function.environment);
-        command.current_dir(function.program.parent().unwrap_or(Path::new("/")));
+        command.args(["setpriv", "--pdeathsig", "KILL"]).arg(program);
+        command.env_clear().envs(given(function, program, &api.address)).envs(&function.environment);
+        command.current_dir(program.parent().unwrap_or(Path::new("/")));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let child = command.spawn().unwrap();
         let id = i32::try_from(child.id()).unwrap();
@@ -225,8 +237,8 @@ fn is_running(id: i32) -> bool {
 }
 
 /// What Lambda gives every function of its own accord, and nothing else: no HOME, no TMPDIR.
-fn given(function: &Function, api: &str) -> BTreeMap<&'static str, String> {
-    let root = function.program.parent().unwrap_or(Path::new("/")).display().to_string();
+fn given(function: &Function, program: &Path, api: &str) -> BTreeMap<&'static str, String> {
+    let root = program.parent().unwrap_or(Path::new("/")).display().to_string();
     BTreeMap::from([
         ("AWS_LAMBDA_RUNTIME_API", api.to_owned()),
         ("AWS_LAMBDA_FUNCTION_NAME", format!("rotoless-{}", function.name)),
