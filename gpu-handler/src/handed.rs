@@ -124,6 +124,7 @@ impl HandedWorker {
         }
         Ok(then == Then::Delete)
     }
+
     /// Puts the worker into a turn. What comes back ends it.
     fn begin(&self, worker: &mut Worker, turn: Turn, drain: Duration) -> AskShutdown {
         let (ask, shutdown) = Shutdown::channel();
