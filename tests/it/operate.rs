@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_sdk_dynamodb::types::AttributeValue;
 use rotoless_contract::JobStatus;
-use rotoless_embedded::{Embedded, EmbeddedConfig, REGION, ResourceNames};
+use rotoless_embedded::{Embedded, REGION, ResourceNames};
 use serde_json::json;
 
 use crate::aws_conformance::stack::{Clients, Endpoints};
 use crate::world::client::Client;
 use crate::world::fleet::short_leases;
 use crate::world::media::Clip;
+use crate::world::oracle::embedded_of;
 use crate::world::{Options, World, in_a_world, program};
 
 /// Long enough to be interrupted.
@@ -31,19 +31,8 @@ struct Tables {
 
 impl Tables {
     async fn of(world: &World) -> Self {
-        let secrets = world.secrets_file();
-        let text = |name: &str| secrets[name].as_str().unwrap().to_owned();
-        let embedded = Embedded::start(EmbeddedConfig {
-            data_dir: world.data_dir(),
-            access_key: text("access_key"),
-            secret_key: text("secret_key").into(),
-            chaos: None,
-            visibility_seconds: None,
-        })
-        .await
-        .unwrap();
+        let (embedded, credentials) = embedded_of(world).await;
         let endpoints = Endpoints { dynamodb: Some(embedded.dynamodb_url.clone()), ..Endpoints::default() };
-        let credentials = Credentials::from_keys(text("access_key"), text("secret_key"), None);
         let dynamodb = Clients::new(endpoints, REGION, credentials).dynamodb;
         Self { embedded, dynamodb }
     }

@@ -12,7 +12,7 @@ pub(crate) mod disk;
 pub(crate) mod fleet;
 pub(crate) mod media;
 pub(crate) mod models;
-mod oracle;
+pub(crate) mod oracle;
 pub(crate) mod processes;
 pub(crate) mod proxy;
 
@@ -311,7 +311,7 @@ impl World {
         text.lines().map(pair).collect()
     }
 
-    pub(crate) fn secrets_file(&self) -> serde_json::Value {
+    fn secrets_file(&self) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.files().join("secrets.json")).unwrap()).unwrap()
     }
 

@@ -71,11 +71,8 @@ pub(super) async fn queue_empties(world: &World, limit: Duration) {
     }
 }
 
-/// Fails the test unless every invariant holds.
-pub(super) async fn judge(world: &World) {
-    let mut wrong = Vec::new();
-    check_log(world, &mut wrong);
-    check_files(world, &mut wrong);
+/// The embedded AWS of a service that is stopped, and what opens it.
+pub(crate) async fn embedded_of(world: &World) -> (Embedded, Credentials) {
     let secrets = world.secrets_file();
     let text = |name: &str| secrets[name].as_str().unwrap().to_owned();
     let embedded = Embedded::start(EmbeddedConfig {
@@ -87,10 +84,19 @@ pub(super) async fn judge(world: &World) {
     })
     .await
     .unwrap();
+    (embedded, Credentials::from_keys(text("access_key"), text("secret_key"), None))
+}
+
+/// Fails the test unless every invariant holds.
+pub(super) async fn judge(world: &World) {
+    let mut wrong = Vec::new();
+    check_log(world, &mut wrong);
+    check_files(world, &mut wrong);
+    let (embedded, credentials) = embedded_of(world).await;
     let s3 = serve_s3(&embedded).await;
     let endpoints =
         Endpoints { dynamodb: Some(embedded.dynamodb_url.clone()), s3: Some(s3), sqs: Some(embedded.sqs_url.clone()) };
-    let clients = Clients::new(endpoints, REGION, Credentials::from_keys(text("access_key"), text("secret_key"), None));
+    let clients = Clients::new(endpoints, REGION, credentials);
 
     let jobs = read_jobs(&clients, &embedded.names.jobs_table).await;
     let accounts = read_accounts(&clients, &embedded.names.accounts_table).await;
