@@ -18,6 +18,7 @@ mod money;
 mod one_machine;
 mod operate;
 mod refusals;
+mod runpod;
 mod sharing;
 mod template;
 mod world;
