@@ -5,4 +5,6 @@
 
 mod platform;
 mod shell;
+mod virtual_time;
+mod wakes;
 mod wire;

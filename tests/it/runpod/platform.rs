@@ -21,7 +21,7 @@ pub(crate) use self::faults::{Faults, Route, Trouble, WakeFate};
 use self::requests::Request;
 pub(crate) use self::requests::Status;
 use self::witness::Witness;
-pub(crate) use self::witness::{End, Session, Span};
+pub(crate) use self::witness::End;
 pub(crate) use self::workers::{Offer, Order, WorkerId, WorkerState};
 use self::workers::Worker;
 
@@ -182,6 +182,11 @@ impl Platform {
     /// Workers whose process runs: those who cost money.
     pub(crate) fn up(&self) -> Vec<WorkerId> {
         self.workers.values().filter(|worker| worker.is_up()).map(|worker| worker.id).collect()
+    }
+
+    /// Nothing will happen by itself but what the days bring.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.workers.values().all(|worker| worker.state == WorkerState::Idle) && self.count(Status::InQueue) == 0
     }
 
     /// Requests of a status.

@@ -252,10 +252,10 @@ impl Platform {
         Some(handed)
     }
 
-    /// The worker died with these.
-    pub(super) fn orphan(&mut self, now: Millis, jobs: &[String]) {
+    /// Whoever had these will not say what came of them.
+    pub(super) fn orphan(&mut self, now: Millis, jobs: &[String], why: &End) {
         for id in jobs {
-            self.witness.ended(id, now, End::WorkerDied);
+            self.witness.ended(id, now, why.clone());
             let Some(request) = self.requests.get_mut(id) else { continue };
             if request.status != Status::InProgress {
                 continue;

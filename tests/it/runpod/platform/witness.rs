@@ -19,6 +19,8 @@ pub(crate) enum End {
     /// With these words.
     Done(Value),
     WorkerDied,
+    /// The worker gave up to post its result, which was refused each time.
+    ResultLost,
     TimedOut,
     /// Its request was deleted under it.
     Expired,
@@ -76,9 +78,13 @@ impl Witness {
         }
     }
 
-    /// A result whose answer will be spoilt.
+    /// A result that will be refused, or whose answer will be spoilt.
     pub(crate) fn spoil(&mut self, request: &str) {
         self.spoilt.push(request.to_owned());
+    }
+
+    pub(super) fn is_spoilt(&self, request: &str) -> bool {
+        self.spoilt.iter().any(|spoilt| spoilt == request)
     }
 
     pub(super) fn posted(&mut self, worker: WorkerId, request: &str) {
@@ -106,7 +112,7 @@ impl Witness {
     pub(crate) fn outputs(&self) -> Vec<&Value> {
         let done = self.sessions.iter().filter_map(|session| match session.end.as_ref()? {
             End::Done(body) => Some(body),
-            End::WorkerDied | End::TimedOut | End::Expired | End::Cancelled => None,
+            End::WorkerDied | End::ResultLost | End::TimedOut | End::Expired | End::Cancelled => None,
         });
         done.collect()
     }

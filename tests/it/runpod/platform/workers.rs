@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{Millis, Platform, Refused, SECOND};
+use super::{End, Millis, Platform, Refused, SECOND};
 
 /// The longest that a well-mannered worker pauses between two takes.
 const ASKS_AGAIN: Millis = 30 * SECOND;
@@ -167,6 +167,7 @@ impl Platform {
         self.takes += 1;
         let number = self.takes;
         let mut breaches = Vec::new();
+        self.forget_lost_results(now, id);
         let worker = self.running(id)?;
         // Stopped ones end without a word.
         for stopped in std::mem::take(&mut worker.to_stop) {
@@ -188,6 +189,14 @@ impl Platform {
         }
         breaches.into_iter().for_each(|breach| self.witness.breach(breach));
         Ok(number)
+    }
+
+    /// Results that were refused until the worker gave up: no breach, and the requests are offered again.
+    fn forget_lost_results(&mut self, now: Millis, id: WorkerId) {
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        let lost: Vec<String> = worker.jobs.iter().filter(|job| self.witness.is_spoilt(job)).cloned().collect();
+        lost.iter().for_each(|job| worker.lay_down(now, job));
+        self.orphan(now, &lost, &End::ResultLost);
     }
 
     /// What there is for an outstanding take, at most `most` requests.
@@ -248,6 +257,6 @@ impl Platform {
         if was_up {
             self.witness.stopped(id, now);
         }
-        self.orphan(now, &jobs);
+        self.orphan(now, &jobs, &End::WorkerDied);
     }
 }
