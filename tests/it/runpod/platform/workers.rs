@@ -241,6 +241,14 @@ impl Platform {
         }
     }
 
+    /// A host is needed for something else: its worker is asked to end.
+    pub(crate) fn take_away(&mut self, id: WorkerId) {
+        if let Ok(worker) = self.running(id) {
+            worker.stopping = true;
+            self.orders.push(Order::Terminate(id));
+        }
+    }
+
     /// What a worker has to stop.
     pub(crate) fn stops(&self, id: WorkerId) -> Vec<String> {
         self.workers.get(&id).map(|worker| worker.to_stop.iter().cloned().collect()).unwrap_or_default()
