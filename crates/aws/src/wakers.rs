@@ -4,5 +4,7 @@
 //! the work and the sweep wakes again for what is still visible.
 
 mod in_process;
+mod runpod;
 
 pub use in_process::InProcessWaker;
+pub use runpod::RunPodWaker;
