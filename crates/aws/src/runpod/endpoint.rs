@@ -255,7 +255,8 @@ mod tests {
         let jobs = JobCounts { in_progress: 1, ..JobCounts::default() };
         assert_eq!(read(live), Some(Health { jobs, workers }));
 
-        let odd = r#"{"jobs":{"inQueue":2.0,"inProgress":null,"completed":-3,"failed":"7","retried":1e300},"workers":null}"#;
+        let odd =
+            r#"{"jobs":{"inQueue":2.0,"inProgress":null,"completed":-3,"failed":"7","retried":1e300},"workers":null}"#;
         let jobs = JobCounts { in_queue: 2, failed: 7, retried: u32::MAX, ..JobCounts::default() };
         assert_eq!(read(odd), Some(Health { jobs, workers: WorkerCounts::default() }));
 

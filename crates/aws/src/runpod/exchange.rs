@@ -61,10 +61,10 @@ impl fmt::Debug for BaseUrl {
 }
 
 impl BaseUrl {
-    /// Whether it leads to this machine.
+    /// The URL itself.
     #[must_use]
-    pub fn is_loopback(&self) -> bool {
-        is_loopback(&self.0)
+    pub fn as_url(&self) -> &Url {
+        &self.0
     }
 
     /// The URL of a path below it. Segments are escaped, so that none can lead elsewhere.

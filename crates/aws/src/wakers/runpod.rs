@@ -12,9 +12,11 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream;
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Clock, Outstanding, StoreError, Waker};
+use rotoless_core::ports::{Clock, StoreError, Waker};
+use rotoless_core::wake::Outstanding;
 
-use crate::runpod::{Endpoint, Management, RunPodError, RunPodSettings, RunPolicy};
+use super::choice::RunPodSettings;
+use crate::runpod::{Endpoint, Management, RunPodError, RunPolicy};
 
 /// Posts under way at once; RunPod allows 200.
 const AT_ONCE: usize = 10;
@@ -51,10 +53,11 @@ impl RunPodWaker {
     /// For the sessions of jobs under this policy. Nothing is sent yet.
     #[must_use]
     pub fn new(settings: &RunPodSettings, policy: &Policy, clock: Arc<dyn Clock>) -> Self {
+        let management = |key| Management::new(settings.rest_url.clone(), key);
         Self {
-            endpoint: settings.endpoint(),
-            management: settings.management(),
-            kill_switch: settings.kill_switch(),
+            endpoint: Endpoint::new(settings.api_url.clone(), settings.endpoint_id.clone(), settings.api_key.clone()),
+            management: management(settings.api_key.clone()),
+            kill_switch: settings.stop_key.clone().map(management),
             policy: RunPolicy::of(policy),
             clock,
             workers_max: Mutex::new(None),
