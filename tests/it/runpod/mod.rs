@@ -3,8 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cloud;
+mod losses;
 mod platform;
+mod scaling;
 mod shell;
+mod spawner;
+mod upsets;
 mod virtual_time;
 mod wakes;
 mod wire;

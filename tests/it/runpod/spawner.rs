@@ -101,6 +101,16 @@ impl Hosts {
         act(self.inner.lock().unwrap().workers.get_mut(&worker).expect("the worker has a process"))
     }
 
+    /// A variable of the environment of workers that start from now on.
+    pub(crate) fn set(&self, name: &str, value: &str) {
+        self.inner.lock().unwrap().environment.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// Processes that were started.
+    pub(crate) fn starts(&self) -> u32 {
+        self.inner.lock().unwrap().starts
+    }
+
     pub(crate) fn process(&self, worker: WorkerId) -> i32 {
         self.host(worker, |host| host.session())
     }
@@ -136,7 +146,7 @@ impl Hosts {
     }
 
     /// I-8: waits until nobody runs, ends those who stand by, and judges what was seen.
-    pub(crate) async fn end(self, world: &World, limit: Duration) {
+    pub(crate) async fn end(&self, world: &World, limit: Duration) {
         self.nobody_runs(limit).await;
         let inner = &mut *self.inner.lock().unwrap();
         inner.workers.values_mut().for_each(Host::kill);

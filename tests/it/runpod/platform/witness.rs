@@ -108,6 +108,12 @@ impl Witness {
         self.sessions.iter().map(|session| session.ended - session.taken).sum()
     }
 
+    /// The same of those that served a message.
+    pub(crate) fn time_of_handled(&self) -> Millis {
+        let handled = |session: &&Session| matches!(&session.end, Some(End::Done(body)) if body["output"]["handled"] == 1);
+        self.sessions.iter().filter(handled).map(|session| session.ended - session.taken).sum()
+    }
+
     /// What sessions said at their end.
     pub(crate) fn outputs(&self) -> Vec<&Value> {
         let done = self.sessions.iter().filter_map(|session| match session.end.as_ref()? {
