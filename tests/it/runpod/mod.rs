@@ -7,6 +7,7 @@ mod cloud;
 mod losses;
 mod platform;
 mod scaling;
+mod schedules;
 mod shell;
 mod spawner;
 mod upsets;

@@ -191,24 +191,20 @@ impl Site {
     }
 
     /// One of the workers' processes dies, if there is any; `which` chooses.
-    pub(crate) fn kill_worker(&self, which: u64) {
+    pub(crate) fn kill_worker(&self, which: usize) {
         self.with(|state| {
-            let up = state.platform.up();
-            if let Some(id) = up.get(usize::try_from(which).unwrap() % up.len().max(1)) {
-                state.workers.remove(id);
-                state.platform.exited(state.now, *id, false);
+            if let Some(id) = state.some_worker(which) {
+                state.end(id, false);
             }
         });
     }
 
-    /// A worker's process goes on for ever without a word, if there is any.
-    pub(crate) fn hang_worker(&self, which: u64) {
+    /// One of them, if it is at work, does nothing any more, until its watchdog ends it, if it has one.
+    pub(crate) fn hang_worker(&self, which: usize, watchdog: Option<Millis>) {
         self.with(|state| {
-            let up = state.platform.up();
-            if let Some(id) = up.get(usize::try_from(which).unwrap() % up.len().max(1))
-                && let Some(model) = state.workers.get_mut(id)
-            {
-                model.hang();
+            let until = watchdog.map(|time| state.now + time);
+            if let Some(model) = state.some_worker(which).and_then(|id| state.workers.get_mut(&id)) {
+                model.hang(until);
             }
         });
     }
@@ -310,7 +306,11 @@ impl State {
         for id in ids {
             let Some(mut model) = self.workers.remove(&id) else { continue };
             model.advance(self, id);
+            let gives_up = model.gives_up(now);
             self.workers.insert(id, model);
+            if gives_up {
+                self.end(id, false);
+            }
         }
         let seconds = std::mem::take(&mut self.seconds);
         for mut model in seconds {
@@ -325,6 +325,17 @@ impl State {
         }
     }
 
+    fn some_worker(&self, which: usize) -> Option<WorkerId> {
+        let up = self.platform.up();
+        up.get(which % up.len().max(1)).copied()
+    }
+
+    /// A worker's process is gone.
+    fn end(&mut self, id: WorkerId, success: bool) {
+        self.workers.remove(&id);
+        self.platform.exited(self.now, id, success);
+    }
+
     fn carry_out(&mut self, order: Order) {
         let now = self.now;
         match order {
@@ -333,15 +344,12 @@ impl State {
             Order::Thaw(id) => self.workers.get_mut(&id).unwrap().thaw(now),
             Order::Terminate(id) => {
                 // What it had is anybody's at once.
-                if let Some(job) = self.workers.remove(&id).and_then(|model| model.job()) {
+                if let Some(job) = self.workers.get(&id).and_then(Model::job) {
                     self.queue.iter_mut().filter(|message| message.job == job).for_each(|message| message.visible = now);
                 }
-                self.platform.exited(now, id, true);
+                self.end(id, true);
             }
-            Order::Kill(id) => {
-                self.workers.remove(&id);
-                self.platform.exited(now, id, false);
-            }
+            Order::Kill(id) => self.end(id, false),
         }
     }
 }

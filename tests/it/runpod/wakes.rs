@@ -12,10 +12,6 @@ use super::virtual_time::{Pace, Site};
 /// From the moment the endpoint can to the moment a worker has the message: TW-14.
 const SOON: Millis = 2 * MINUTE;
 
-fn site() -> Site {
-    Site::new(Settings::default(), Pace::default(), WakePolicy::default(), false)
-}
-
 /// With workers that were busy a moment ago, so that not everything is as on the first day.
 async fn used_site(settings: Settings, policy: WakePolicy, has_second: bool) -> Site {
     let site = Site::new(settings, Pace::default(), policy, has_second);
@@ -254,4 +250,32 @@ async fn a_phantom_keeps_no_worker_where_waiting_requests_alone_count() {
     site.platform(Platform::haunt);
     site.pass(HOUR).await;
     assert_eq!((site.platform(|platform, _| platform.up().len()), site.findings()), (0, Vec::new()));
+}
+
+/// A session that hangs is ended by its watchdog, or at the latest by the endpoint; its job is done long before.
+#[tokio::test]
+async fn a_worker_that_hangs_is_ended_by_the_next_net_and_its_job_is_done_by_another() {
+    for (watchdog, most) in [(Some(2 * MINUTE), 5 * MINUTE), (None, 2 * HOUR + 5 * MINUTE)] {
+        let site = used_site(Settings::default(), WakePolicy::default(), false).await;
+        let job = site.submit();
+        site.until("its start", SOON, |site| site.job(job).started.is_some()).await;
+        site.hang_worker(0, watchdog);
+        let hangs = site.now();
+        // The message comes back after two minutes, and the next look wakes for it.
+        site.until("its end", 6 * MINUTE, |site| site.job(job).done.is_some()).await;
+        assert_eq!(site.job(job).attempts, 2);
+        site.until("the end", 3 * HOUR, Site::is_at_rest).await;
+        assert!(site.now() <= hangs + most, "{watchdog:?}: {}", site.now() - hangs);
+    }
+}
+
+/// TW-14: the endpoint has lost sight of a wake and counts it for ever.
+#[tokio::test]
+async fn wakes_that_no_worker_ever_gets_are_thrown_away_and_replaced() {
+    let site = used_site(Settings::default(), WakePolicy::default(), false).await;
+    let stuck = WakeFate::Held { lasts: DAY, counted: true };
+    site.platform(|platform, _| platform.faults.wakes.extend([stuck, stuck]));
+    let job = site.submit();
+    // As many wakes as messages: nothing is missing by the count.
+    site.until("its start", 20 * MINUTE, |site| site.job(job).started.is_some()).await;
 }

@@ -23,7 +23,8 @@ enum Doing {
     Polling { request: String, until: Millis },
     Working { request: String, job: usize, until: Millis },
     Posting { request: String, body: Value, tries: u32, next: Millis },
-    Hanging,
+    /// Its watchdog ends the process then; none: it has none.
+    Hanging { until: Option<Millis> },
 }
 
 /// A worker's process.
@@ -55,8 +56,16 @@ impl Model {
         }
     }
 
-    pub(super) fn hang(&mut self) {
-        self.doing = Doing::Hanging;
+    /// In the middle of its work it does nothing any more.
+    pub(super) fn hang(&mut self, until: Option<Millis>) {
+        if self.job().is_some() {
+            self.doing = Doing::Hanging { until };
+        }
+    }
+
+    /// Its watchdog ends it now.
+    pub(super) fn gives_up(&self, now: Millis) -> bool {
+        matches!(self.doing, Doing::Hanging { until: Some(until) } if until <= now) && !self.is_frozen
     }
 
     pub(super) fn is_booting(&self, now: Millis) -> bool {
@@ -74,7 +83,7 @@ impl Model {
         }
         let now = site.now;
         let next = match &mut self.doing {
-            Doing::Hanging => None,
+            Doing::Hanging { .. } => None,
             Doing::Pausing { until } => (*until <= now).then(|| ask(site, id)),
             Doing::Asking { take, until } => {
                 let (take, is_over) = (*take, *until <= now);
@@ -120,7 +129,7 @@ impl Model {
                 work(site, *job, *until <= now);
                 *until > now
             }
-            Doing::Asking { .. } | Doing::Posting { .. } | Doing::Hanging => false,
+            Doing::Asking { .. } | Doing::Posting { .. } | Doing::Hanging { .. } => false,
         }
     }
 }
