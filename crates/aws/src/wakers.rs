@@ -5,6 +5,8 @@
 
 pub mod choice;
 mod in_process;
+mod runpod;
 
 pub use choice::{EcsSettings, Home, RunPodSettings, WakeSettings, WakerSettings};
 pub use in_process::InProcessWaker;
+pub use runpod::RunPodWaker;

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::config::Problem;
+use crate::runpod::{API_URL, BaseUrl, EndpointId, REST_URL};
 
 /// What posting wakes takes: the function that accepts jobs reads these, and the sweep as well.
 pub const KEYS: &[(&str, &str)] = &[
@@ -33,8 +34,6 @@ pub const WATCH_KEYS: &[(&str, &str)] = &[
     ("RUNPOD_STOP_KEY", "runpod: a key that may change the endpoint; with it, workers without work are forbidden"),
 ];
 
-const RUNPOD_API: &str = "https://api.runpod.ai";
-const RUNPOD_REST: &str = "https://rest.runpod.io";
 const WORKERS_MAX: u32 = 3;
 
 /// Where workers are woken.
@@ -70,13 +69,13 @@ pub struct UnknownHome;
 #[derive(Debug, Clone)]
 pub struct RunPodSettings {
     /// Its id.
-    pub endpoint_id: String,
+    pub endpoint_id: EndpointId,
     /// A key that may use it.
     pub api_key: SecretString,
     /// The endpoints' API.
-    pub api_url: Url,
+    pub api_url: BaseUrl,
     /// The management API.
-    pub rest_url: Url,
+    pub rest_url: BaseUrl,
     /// A key that may change the endpoint.
     pub stop_key: Option<SecretString>,
 }
@@ -187,18 +186,11 @@ impl<L: Fn(&str) -> Option<String>> Read<L> {
     }
 
     /// https, or plain http to this very machine.
-    fn url(&mut self, key: &'static str, default: Option<&'static str>) -> Option<Url> {
+    fn url(&mut self, key: &'static str, default: Option<&'static str>) -> Option<BaseUrl> {
         let text = self.value(key).or_else(|| default.map(str::to_owned))?;
-        let is_local = |url: &Url| match url.host() {
-            Some(url::Host::Ipv4(address)) => address.is_loopback(),
-            Some(url::Host::Ipv6(address)) => address.is_loopback(),
-            Some(url::Host::Domain(name)) => name == "localhost",
-            None => false,
-        };
-        let url =
-            Url::parse(&text).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http" && is_local(url));
+        let url = text.parse().ok();
         if url.is_none() {
-            self.problem(key, "is not an https URL");
+            self.problem(key, "is not an https URL without a query");
         }
         url
     }
@@ -218,7 +210,7 @@ impl<L: Fn(&str) -> Option<String>> Read<L> {
                     capacity_provider: self.value("ECS_CAPACITY_PROVIDER"),
                     subnets: list(self.value("ECS_SUBNETS")),
                     security_groups: list(self.value("ECS_SECURITY_GROUPS")),
-                    endpoint: self.url("ECS_ENDPOINT", None),
+                    endpoint: self.url("ECS_ENDPOINT", None).map(|url| url.as_url().clone()),
                 })
             }
         }
@@ -226,14 +218,21 @@ impl<L: Fn(&str) -> Option<String>> Read<L> {
 
     fn runpod(&mut self) -> Option<RunPodSettings> {
         let (endpoint_id, api_key) = (self.needed("RUNPOD_ENDPOINT_ID"), self.needed("RUNPOD_API_KEY"));
-        // It becomes a part of paths.
-        if !endpoint_id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_') {
+        let is_given = !endpoint_id.is_empty();
+        let endpoint_id = EndpointId::parse(&endpoint_id);
+        if is_given && endpoint_id.is_none() {
             self.problem("RUNPOD_ENDPOINT_ID", "is no endpoint's id");
         }
         let (api_url, rest_url) =
-            (self.url("RUNPOD_API_URL", Some(RUNPOD_API)), self.url("RUNPOD_REST_URL", Some(RUNPOD_REST)));
+            (self.url("RUNPOD_API_URL", Some(API_URL)), self.url("RUNPOD_REST_URL", Some(REST_URL)));
         let stop_key = self.value("RUNPOD_STOP_KEY").map(SecretString::from);
-        Some(RunPodSettings { endpoint_id, api_key: api_key.into(), api_url: api_url?, rest_url: rest_url?, stop_key })
+        Some(RunPodSettings {
+            endpoint_id: endpoint_id?,
+            api_key: api_key.into(),
+            api_url: api_url?,
+            rest_url: rest_url?,
+            stop_key,
+        })
     }
 }
 
