@@ -193,8 +193,18 @@ impl Config {
         let allow_egress_dangerous = read.exceptions();
         let sessions = Sessions::read(&mut read);
         let problems = read.problems;
-        match (queue_url, control_url, fleet_key, region, models_dir, work_dir, threads, visibility, heartbeat, sessions)
-        {
+        match (
+            queue_url,
+            control_url,
+            fleet_key,
+            region,
+            models_dir,
+            work_dir,
+            threads,
+            visibility,
+            heartbeat,
+            sessions,
+        ) {
             (
                 Some(queue_url),
                 Some(control_url),
@@ -238,4 +248,3 @@ impl Config {
 const fn plain_http(allowed: bool) -> PlainHttp {
     if allowed { PlainHttp::LoopbackOnly } else { PlainHttp::Refused }
 }
-

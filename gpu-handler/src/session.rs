@@ -5,6 +5,7 @@
 //! Invariants: a message is deleted only when the control plane said that it is of no more use; the heartbeat has
 //! ended before the report is sent, so nothing is extended behind a delete.
 
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -237,7 +238,10 @@ impl Worker {
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
     async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Arc<Links>) -> Result<Committed, Ended> {
-        let dir = self.work_dir.attempt().map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
+        let dir = self.work_dir.attempt().map_err(|error| match error.kind() {
+            ErrorKind::StorageFull => Ended::Ailing { ailment: Ailment::DiskFull, detail: shown(&error) },
+            _ => Ended::failed(FailureReason::InternalError, &error),
+        })?;
         let attempt = Attempt {
             claim,
             live,
@@ -249,6 +253,7 @@ impl Worker {
             dir: dir.path(),
         };
         let outcome = AssertUnwindSafe(attempt.work()).catch_unwind().await;
+        let outcome = outcome.map(|outcome| outcome.map_err(|ended| ended.on_disk(dir.path())));
         if let Err(error) = dir.close() {
             tracing::warn!(error = shown(&error), "temporary files are left");
         }

@@ -184,6 +184,11 @@ pub(crate) fn open_device(registry: &Registry, models_dir: &Path, hardware: &Har
     session::open_device(registry, models_dir, hardware)
 }
 
+/// Shows that a device that was opened works.
+pub(crate) fn prove_device(hardware: &Hardware) -> Result<(), EngineError> {
+    session::probe(hardware)
+}
+
 #[cfg(test)]
 pub(crate) fn runtime_for_tests(library: &Path) -> ort::environment::Environment {
     session::runtime_for_tests(library)

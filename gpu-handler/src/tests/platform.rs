@@ -45,8 +45,12 @@ pub(super) struct Call {
 }
 
 impl Call {
+    fn route(&self) -> String {
+        self.path.trim_start_matches("/v2/ep/").split('/').next().unwrap_or_default().to_owned()
+    }
+
     pub(super) fn is(&self, route: &str) -> bool {
-        self.path.starts_with(&format!("/v2/ep/{route}/"))
+        self.route() == route
     }
 }
 
@@ -71,8 +75,7 @@ impl Platform {
     pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let platform =
-            Self { shared: Arc::default(), calls: Arc::new(watch::Sender::new(Vec::new())), origin };
+        let platform = Self { shared: Arc::default(), calls: Arc::new(watch::Sender::new(Vec::new())), origin };
         let app = Router::new().fallback(answer).with_state(platform.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         platform
@@ -142,6 +145,11 @@ impl Platform {
         self.calls.borrow().iter().filter(|call| call.is(route)).cloned().collect()
     }
 
+    /// The routes that were called, in order.
+    pub(super) fn order(&self) -> Vec<String> {
+        self.calls.borrow().iter().map(Call::route).collect()
+    }
+
     /// Bodies of all results, in order.
     pub(super) fn dones(&self) -> Vec<Value> {
         self.calls("job-done").iter().map(|call| serde_json::from_str(&call.body).unwrap()).collect()
@@ -165,7 +173,7 @@ async fn answer(State(platform): State<Platform>, request: Request) -> Response 
         headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
         body: String::from_utf8(body.to_vec()).unwrap(),
     };
-    let route = call.path.trim_start_matches("/v2/ep/").split('/').next().unwrap_or_default().to_owned();
+    let route = call.route();
     platform.calls.send_modify(|calls| calls.push(call));
     match route.as_str() {
         "job-take" => take(&platform).await,
