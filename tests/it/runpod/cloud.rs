@@ -1,4 +1,4 @@
-//! A world whose workers an endpoint gives: the service, the endpoint, its hosts, and the looks of a sweep between them.
+//! A world whose workers an endpoint gives: the service, which wakes them, the endpoint, and its hosts.
 //!
 //! Invariant: what is asked of every endpoint at its end cannot be forgotten, because a cloud only exists inside
 //! [`in_a_cloud`].
@@ -6,20 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use aws_sdk_sqs::types::QueueAttributeName;
-use rotoless_aws::runpod::EndpointId;
-use rotoless_aws::system::SystemClock;
-use rotoless_aws::wakers::{RunPodSettings, RunPodWaker};
 use rotoless_contract::Job;
-use rotoless_core::policy::Policy;
-use rotoless_core::ports::{StoreError, Waiting, WakeMemory, Waker as _};
-use rotoless_core::usecase::Wakes;
-use rotoless_core::wake::{Backlog, Memory, WakePolicy};
-use tokio::task::JoinHandle;
+use serde_json::{Value, json};
 
 use super::platform::{Platform, SECOND, Scaler, Settings};
 use super::shell::{API_KEY, ENDPOINT, Endpoint};
@@ -31,8 +21,6 @@ use crate::world::{Options, World, in_a_world};
 
 /// How long a take waits.
 const POLL: Duration = Duration::from_secs(3);
-/// Between two looks, as in `rotoless up`.
-const LOOK: Duration = Duration::from_secs(5);
 /// A job with everything that happens to it, on a machine that is busy with other tests.
 pub(crate) const JOB: Duration = Duration::from_secs(120);
 /// From silence to no worker: the idle timeout and a minute, TW-16.
@@ -40,6 +28,8 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(62);
 /// What one second of `light` costs, in milli-credits.
 const SECOND_OF_LIGHT: u64 = 750;
 const CREDITS: u64 = 1000;
+/// What the service says when the endpoint does not answer it.
+const UNHEARD: [&str; 1] = ["report had no success"];
 
 /// RunPod with its times cut short.
 pub(crate) fn brisk() -> Settings {
@@ -56,15 +46,8 @@ pub(crate) fn brisk() -> Settings {
 /// The endpoint with real workers before a running service.
 pub(crate) struct Cloud {
     pub(crate) hosts: Hosts,
-    waker: Arc<RunPodWaker>,
-    looks: JoinHandle<()>,
+    http: reqwest::Client,
     clip: PathBuf,
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        self.looks.abort();
-    }
 }
 
 /// Runs a test, then waits until nobody runs, and judges endpoint and world.
@@ -73,15 +56,27 @@ pub(crate) async fn in_a_cloud(
     options: Options,
     test: impl AsyncFnOnce(&mut World, &Cloud, &Client),
 ) {
+    let workers_max = settings.workers_max.to_string();
     let endpoint = Endpoint::open(settings, POLL).await;
-    let options = Options { no_worker: true, args: [short_leases(), options.args].concat(), ..options };
+    let woken = ["--waker", "runpod", "--workers-max", &workers_max].map(str::to_owned);
+    let env = [
+        ("RUNPOD_ENDPOINT_ID", ENDPOINT),
+        ("RUNPOD_API_KEY", API_KEY),
+        ("RUNPOD_API_URL", endpoint.url()),
+        ("RUNPOD_REST_URL", endpoint.url()),
+    ];
+    let options = Options {
+        no_worker: true,
+        args: [&short_leases(), &woken[..], &options.args].concat(),
+        env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        expected_errors: &UNHEARD,
+        ..options
+    };
     in_a_world(options, async |world| {
         let client = world.client("acme", CREDITS as f64).await;
         let hosts = Hosts::of(world, endpoint);
-        let waker = Arc::new(waker(&hosts.endpoint));
-        let looks = tokio::spawn(look_for_ever(wakes(world, &waker, &hosts.endpoint)));
         let clip = Clip::SMALL.make(world.scratch());
-        let cloud = Cloud { hosts, waker, looks, clip };
+        let cloud = Cloud { hosts, http: client.door.http().clone(), clip };
         test(world, &cloud, &client).await;
         world.queue_empties().await;
         cloud.hosts.end(world, SILENCE).await;
@@ -95,7 +90,7 @@ impl Cloud {
         self.hosts.endpoint.with(act)
     }
 
-    /// Orders a job of a second: its message is sent, then its wake is posted.
+    /// Orders a job of a second.
     pub(crate) async fn order(&self, client: &Client) -> String {
         self.orders(client, 1).await.remove(0)
     }
@@ -104,22 +99,24 @@ impl Cloud {
         let url = client.upload(&self.clip).await;
         let mut jobs = Vec::new();
         for _ in 0..count {
-            jobs.push(self.order_of(client, &url).await);
+            jobs.push(client.order(&url).await);
         }
         jobs
     }
 
-    /// The same of a source of one's own.
-    pub(crate) async fn order_of(&self, client: &Client, url: &str) -> String {
-        let job = client.order(url).await;
-        // One try.
-        let _ = self.waker.wake(1).await;
-        job
+    /// A wake that nobody ordered, with a policy of its own.
+    pub(crate) async fn wake(&self, policy: Value) {
+        let url = format!("{}/run", self.hosts.endpoint.base());
+        let body = json!({"input": {"v": 1}, "policy": policy});
+        let posted = self.http.post(url).bearer_auth(API_KEY).json(&body).send().await.unwrap();
+        assert!(posted.status().is_success());
     }
 
-    /// A wake that nobody ordered.
-    pub(crate) async fn wake(&self) {
-        self.waker.wake(1).await.unwrap();
+    /// An operator's hand on the switch.
+    pub(crate) async fn set_workers_max(&self, workers_max: u32) {
+        let url = format!("{}/v1/endpoints/{ENDPOINT}", self.hosts.endpoint.url());
+        let patch = self.http.patch(url).bearer_auth(API_KEY).json(&json!({"workersMax": workers_max}));
+        assert!(patch.send().await.unwrap().status().is_success());
     }
 }
 
@@ -136,72 +133,4 @@ pub(crate) async fn all_completed(client: &Client, jobs: &[String]) -> Vec<Job> 
 pub(crate) async fn paid(client: &Client, seconds: u64) {
     let used = seconds * SECOND_OF_LIGHT;
     assert_eq!(client.milli_credits().await, [CREDITS * 1000 - used, 0, used]);
-}
-
-fn waker(endpoint: &Endpoint) -> RunPodWaker {
-    let settings = RunPodSettings {
-        endpoint_id: EndpointId::parse(ENDPOINT).unwrap(),
-        api_key: API_KEY.to_owned().into(),
-        api_url: endpoint.url().parse().unwrap(),
-        rest_url: endpoint.url().parse().unwrap(),
-        stop_key: None,
-    };
-    RunPodWaker::new(&settings, &Policy::default(), Arc::new(SystemClock))
-}
-
-/// The queue of a world.
-struct Queue {
-    sqs: aws_sdk_sqs::Client,
-    url: String,
-}
-
-#[async_trait]
-impl Waiting for Queue {
-    async fn backlog(&self) -> Result<Backlog, StoreError> {
-        let names = [
-            QueueAttributeName::ApproximateNumberOfMessages,
-            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
-        ];
-        let asked = self.sqs.get_queue_attributes().queue_url(&self.url).set_attribute_names(Some(names.to_vec()));
-        let answer = asked.send().await.map_err(|error| StoreError::Unavailable(Box::new(error)))?;
-        let counts = answer.attributes().unwrap();
-        let [visible, in_flight] = names.map(|name| counts[&name].parse().unwrap());
-        Ok(Backlog { visible, in_flight })
-    }
-}
-
-#[derive(Default)]
-struct Remembered(Mutex<Memory>);
-
-#[async_trait]
-impl WakeMemory for Remembered {
-    async fn recall(&self) -> Result<Memory, StoreError> {
-        Ok(*self.0.lock().unwrap())
-    }
-
-    async fn remember(&self, memory: &Memory) -> Result<(), StoreError> {
-        *self.0.lock().unwrap() = *memory;
-        Ok(())
-    }
-}
-
-fn wakes(world: &World, waker: &Arc<RunPodWaker>, endpoint: &Endpoint) -> Wakes {
-    let (sqs, url) = world.queue();
-    let workers_max = endpoint.with(|platform, _| platform.workers_max());
-    Wakes {
-        waiting: Arc::new(Queue { sqs, url }),
-        first: Arc::clone(waker) as _,
-        second: None,
-        memory: Arc::new(Remembered::default()),
-        clock: Arc::new(SystemClock),
-        policy: WakePolicy { workers_max, ..WakePolicy::default() },
-    }
-}
-
-async fn look_for_ever(wakes: Wakes) {
-    loop {
-        tokio::time::sleep(LOOK).await;
-        // The next look tries again.
-        let _ = wakes.tick().await;
-    }
 }

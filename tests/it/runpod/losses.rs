@@ -10,8 +10,7 @@ use rotoless_contract::{Job, JobStatus, Model};
 use serde_json::json;
 
 use super::cloud::{Cloud, JOB, SILENCE, brisk, in_a_cloud, paid};
-use super::platform::{End, Settings, Status, WorkerId};
-use super::shell::API_KEY;
+use super::platform::{End, Settings, Status, WakeFate, WorkerId};
 use crate::world::client::Client;
 use crate::world::media::Clip;
 use crate::world::{Options, World, models, processes};
@@ -20,18 +19,12 @@ use crate::world::{Options, World, models, processes};
 const LONG: Clip = Clip { width: 320, height: 180, fps: 25, seconds: 6 };
 /// Leases here last 6 s.
 const LEASE: Duration = Duration::from_secs(6);
-/// What a worker says whose job went on without it.
-const WOKEN: [&str; 1] = ["report had no success"];
-
-fn options() -> Options {
-    Options { expected_errors: &WOKEN, ..Options::default() }
-}
-
 /// A job in the middle of its inference, and who has it.
 async fn caught(world: &World, cloud: &Cloud, client: &Client) -> (String, WorkerId) {
     let url = client.upload(&LONG.make(world.scratch())).await;
-    let job = cloud.order_of(client, &url).await;
-    (job.clone(), taken(cloud, client, &job).await)
+    let job = client.order(&url).await;
+    let worker = taken(cloud, client, &job).await;
+    (job, worker)
 }
 
 /// Who has a job, in the middle of its inference.
@@ -47,13 +40,15 @@ fn ends(cloud: &Cloud) -> Vec<End> {
 /// TW-14: killed while it polls, and while it works; the endpoint believes for ever that both are at work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_die_unnoticed_keep_no_job_from_the_next_one() {
-    in_a_cloud(brisk(), options(), async |world, cloud, client| {
+    in_a_cloud(brisk(), Options::default(), async |world, cloud, client| {
         cloud.platform(|platform, _| platform.faults.phantoms = true);
-        cloud.wake().await;
+        cloud.wake(json!({})).await;
         let polling = cloud.hosts.at_work(JOB).await;
         cloud.hosts.signal(polling, Signal::SIGKILL);
         processes::eventually("the phantom", JOB, || {
-            cloud.platform(|platform, _| (platform.up().is_empty() && platform.count(Status::InProgress) == 1).then_some(()))
+            cloud.platform(|platform, _| {
+                (platform.up().is_empty() && platform.count(Status::InProgress) == 1).then_some(())
+            })
         })
         .await;
         let (job, working) = caught(world, cloud, client).await;
@@ -68,14 +63,16 @@ async fn workers_that_die_unnoticed_keep_no_job_from_the_next_one() {
 /// The endpoint ends a worker whose session lasts too long, in the poll and in the work.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_is_ended_by_the_execution_timeout_loses_no_job() {
-    in_a_cloud(brisk(), options(), async |world, cloud, client| {
-        wake_for(cloud, client, 5000).await;
+    in_a_cloud(brisk(), Options::default(), async |world, cloud, client| {
+        cloud.wake(json!({"executionTimeout": 5000})).await;
         processes::eventually("the end of the poll", JOB, || ends(cloud).contains(&End::TimedOut).then_some(())).await;
         cloud.hosts.nobody_runs(SILENCE).await;
 
+        // The service's own wake is lost; this one does not last for its job.
+        cloud.platform(|platform, _| platform.faults.wakes.push_back(WakeFate::Lost));
         let url = client.upload(&LONG.make(world.scratch())).await;
         let job = client.order(&url).await;
-        wake_for(cloud, client, 8000).await;
+        cloud.wake(json!({"executionTimeout": 8000})).await;
         let worker = taken(cloud, client, &job).await;
         // It hangs.
         cloud.hosts.signal(worker, Signal::SIGSTOP);
@@ -89,20 +86,12 @@ async fn a_worker_that_is_ended_by_the_execution_timeout_loses_no_job() {
     .await;
 }
 
-/// A wake with an execution timeout of its own.
-async fn wake_for(cloud: &Cloud, client: &Client, execution_timeout_ms: u64) {
-    let url = format!("{}/run", cloud.hosts.endpoint.base());
-    let body = json!({"input": {"v": 1}, "policy": {"executionTimeout": execution_timeout_ms}});
-    let posted = client.door.http().post(url).bearer_auth(API_KEY).json(&body).send().await.unwrap();
-    assert!(posted.status().is_success());
-}
-
 /// TW-13: stopped in the middle of its work until another one has done it, then continued.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_that_sleeps_past_its_lease_is_refused_and_takes_the_next_job() {
     // Alone it would be woken for nothing: the other one must come although the endpoint counts one at work.
     let settings = Settings { workers_max: 2, ..brisk() };
-    in_a_cloud(settings, options(), async |world, cloud, client| {
+    in_a_cloud(settings, Options::default(), async |world, cloud, client| {
         let (job, sleeper) = caught(world, cloud, client).await;
         cloud.hosts.signal(sleeper, Signal::SIGSTOP);
         tokio::time::sleep(LEASE).await;
@@ -126,7 +115,7 @@ async fn a_worker_that_sleeps_past_its_lease_is_refused_and_takes_the_next_job()
 /// TW-12: its host is wanted for something else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_whose_host_is_taken_away_gives_its_job_back_and_ends_well() {
-    in_a_cloud(brisk(), options(), async |world, cloud, client| {
+    in_a_cloud(brisk(), Options::default(), async |world, cloud, client| {
         let (job, worker) = caught(world, cloud, client).await;
         cloud.hosts.take_away(worker);
         let job = client.completed(&job, JOB).await;
@@ -139,7 +128,7 @@ async fn a_worker_whose_host_is_taken_away_gives_its_job_back_and_ends_well() {
 /// A caller stops a session: its worker drops the job, says nothing of it, and lives on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_cancelled_at_the_endpoint_gives_its_job_to_the_next_one() {
-    in_a_cloud(brisk(), options(), async |world, cloud, client| {
+    in_a_cloud(brisk(), Options::default(), async |world, cloud, client| {
         let (job, worker) = caught(world, cloud, client).await;
         let process = cloud.hosts.process(worker);
         cloud.platform(|platform, now| {
@@ -162,10 +151,10 @@ async fn workers_of_a_failed_run_that_wake_in_the_next_one_change_nothing_of_it(
     let scratch = tempfile::tempdir().unwrap();
     let both = scratch.path().join("models");
     models::install_two_free_models(&both);
-    let options = Options { models: Some(both), ..options() };
+    let options = Options { models: Some(both), ..Options::default() };
     in_a_cloud(settings, options, async |world, cloud, client| {
         let url = client.upload(&LONG.make(world.scratch())).await;
-        let job = cloud.order_of(client, &url).await;
+        let job = client.order(&url).await;
         let mut asleep: Vec<WorkerId> = Vec::new();
         for attempt in 1..=ATTEMPTS {
             client
@@ -180,7 +169,6 @@ async fn workers_of_a_failed_run_that_wake_in_the_next_one_change_nothing_of_it(
         paid(client, 0).await;
         let again = json!({"model": "human"});
         client.post(&format!("/v1/jobs/{job}/start"), &again).await.ok();
-        cloud.wake().await;
         client.wait(&job, JOB, |job: &Job| job.stage == Some(Stage::Matte)).await;
         // In the middle of the new run the old one's workers go on where they were.
         asleep.iter().for_each(|worker| cloud.hosts.signal(*worker, Signal::SIGCONT));

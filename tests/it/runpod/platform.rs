@@ -20,10 +20,10 @@ use serde_json::{Value, json};
 pub(crate) use self::faults::{Faults, Route, Trouble, WakeFate};
 use self::requests::Request;
 pub(crate) use self::requests::Status;
-use self::witness::Witness;
 pub(crate) use self::witness::End;
-pub(crate) use self::workers::{Offer, Order, WorkerId, WorkerState};
+use self::witness::Witness;
 use self::workers::Worker;
+pub(crate) use self::workers::{Offer, Order, WorkerId, WorkerState};
 
 /// Since the endpoint began, or a duration.
 pub(crate) type Millis = u64;

@@ -6,11 +6,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rotoless_contract::JobStatus;
-use serde_json::json;
 
 use super::cloud::{Cloud, JOB, SILENCE, all_completed, brisk, in_a_cloud, paid};
 use super::platform::{MINUTE, SECOND, Settings};
-use super::shell::{API_KEY, ENDPOINT};
 use crate::world::Options;
 use crate::world::client::Client;
 
@@ -133,11 +131,11 @@ async fn jobs_wait_while_no_worker_may_start_and_are_done_when_one_may() {
         all_completed(client, &jobs).await;
         cloud.hosts.nobody_runs(SILENCE).await;
 
-        set_workers_max(cloud, client, 0).await;
+        cloud.set_workers_max(0).await;
         let jobs = cloud.orders(client, 2).await;
         still_pending(client, &jobs).await;
         assert!(cloud.platform(|platform, _| platform.up().is_empty()));
-        set_workers_max(cloud, client, 2).await;
+        cloud.set_workers_max(2).await;
         all_completed(client, &jobs).await;
         paid(client, 4).await;
     })
@@ -149,10 +147,4 @@ async fn still_pending(client: &Client, jobs: &[String]) {
     for job in jobs {
         assert_eq!(client.job(job).await.status, JobStatus::Pending);
     }
-}
-
-async fn set_workers_max(cloud: &Cloud, client: &Client, workers_max: u32) {
-    let url = format!("{}/v1/endpoints/{ENDPOINT}", cloud.hosts.endpoint.url());
-    let patch = client.door.http().patch(url).bearer_auth(API_KEY).json(&json!({"workersMax": workers_max}));
-    assert!(patch.send().await.unwrap().status().is_success());
 }

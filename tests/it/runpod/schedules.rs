@@ -69,12 +69,21 @@ fn upset(site: &Site, dice: &mut Dice, settings: &Settings) {
     let may_haunt = matches!(settings.scaler, Scaler::QueueDelay(_));
     let which = usize::try_from(dice.below(8)).unwrap();
     match dice.below(16) {
-        0..=2 => (0..dice.between(1, 8)).for_each(|_| drop(site.submit())),
-        3 => drop(site.submit_without_wake()),
-        4 => drop(site.submit_without_message()),
+        0..=2 => {
+            (0..dice.between(1, 8)).for_each(|_| {
+                site.submit();
+            });
+        }
+        3 => {
+            site.submit_without_wake();
+        }
+        4 => {
+            site.submit_without_message();
+        }
         5 | 6 => {
             let lasts = dice.between(1, 600) * SECOND;
-            let fate = dice.one_of(&[WakeFate::Lost, WakeFate::Doubled, WakeFate::Held { lasts, counted: dice.0 % 2 == 0 }]);
+            let fate =
+                dice.one_of(&[WakeFate::Lost, WakeFate::Doubled, WakeFate::Held { lasts, counted: dice.0 % 2 == 0 }]);
             let times = usize::try_from(dice.between(1, 5)).unwrap();
             site.platform(|platform, _| platform.faults.wakes.extend(std::iter::repeat_n(fate, times)));
         }
@@ -185,8 +194,10 @@ async fn after_an_hour_of_everything_every_job_is_done_and_nobody_is_paid_for_no
         all.empty += day.empty;
     }
     let worked = all.worked / SECOND;
-    eprintln!("{} jobs: {} s billed for {worked} s of work, {} empty polls; the dearest by SEED={} ({:.1})",
-        all.jobs, all.billed, all.empty, worst.1, worst.0);
+    eprintln!(
+        "{} jobs: {} s billed for {worked} s of work, {} empty polls; the dearest by SEED={} ({:.1})",
+        all.jobs, all.billed, all.empty, worst.1, worst.0
+    );
     // Of all days together, troubles and all, less than half is spent beside the work.
     assert!(all.billed < 2 * worked, "{} s for {worked} s", all.billed);
 }

@@ -150,7 +150,9 @@ impl Endpoint {
         let method = parts.method.as_str();
         let said = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match path.as_slice() {
-            ["v2", ENDPOINT, kind @ ("job-take" | "job-take-batch" | "job-stop" | "ping"), worker] if method == "GET" => {
+            ["v2", ENDPOINT, kind @ ("job-take" | "job-take-batch" | "job-stop" | "ping"), worker]
+                if method == "GET" =>
+            {
                 if said != WORKER_KEY {
                     return self.unknown_worker(parts);
                 }

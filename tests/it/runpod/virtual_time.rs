@@ -45,7 +45,6 @@ impl Default for Pace {
 /// A job, and when what happened to it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Job {
-    pub(crate) sent: Millis,
     /// When a worker first received its message.
     pub(crate) started: Option<Millis>,
     pub(crate) done: Option<Millis>,
@@ -267,7 +266,7 @@ impl Site {
 
 impl State {
     fn new_job(&mut self) -> (usize, Millis) {
-        self.jobs.push(Job { sent: self.now, ..Job::default() });
+        self.jobs.push(Job::default());
         (self.jobs.len() - 1, self.now)
     }
 
@@ -345,7 +344,10 @@ impl State {
             Order::Terminate(id) => {
                 // What it had is anybody's at once.
                 if let Some(job) = self.workers.get(&id).and_then(Model::job) {
-                    self.queue.iter_mut().filter(|message| message.job == job).for_each(|message| message.visible = now);
+                    self.queue
+                        .iter_mut()
+                        .filter(|message| message.job == job)
+                        .for_each(|message| message.visible = now);
                 }
                 self.end(id, true);
             }

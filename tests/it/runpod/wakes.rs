@@ -38,7 +38,9 @@ async fn a_job_starts_within_two_minutes_of_the_end_of_what_befell_its_wake() {
         ("lost", 0, |platform, _| wakes(platform, &[WakeFate::Lost])),
         ("doubled", 0, |platform, _| wakes(platform, &[WakeFate::Doubled])),
         ("held back", 0, |platform, _| wakes(platform, &[WakeFate::Held { lasts: LONG, counted: false }])),
-        ("held back and counted", LONG, |platform, _| wakes(platform, &[WakeFate::Held { lasts: LONG, counted: true }])),
+        ("held back and counted", LONG, |platform, _| {
+            wakes(platform, &[WakeFate::Held { lasts: LONG, counted: true }])
+        }),
         ("phantom", 0, |platform, now| {
             platform.haunt(now);
             wakes(platform, &[WakeFate::Lost]);
@@ -197,7 +199,8 @@ async fn without_the_keep_alive_the_endpoint_is_closed_after_seven_days() {
 async fn after_fifty_jobs_and_silence_no_worker_is_left_within_the_idle_timeout_and_a_minute() {
     for scaler in [Scaler::QueueDelay(4 * SECOND), Scaler::RequestCount(1)] {
         for flashboot in [true, false] {
-            let settings = Settings { scaler, flashboot, workers_max: 5, idle_timeout: 10 * SECOND, ..Settings::default() };
+            let settings =
+                Settings { scaler, flashboot, workers_max: 5, idle_timeout: 10 * SECOND, ..Settings::default() };
             // The queue's counts are a minute old, as they may be.
             let pace = Pace { lag: MINUTE, ..Pace::default() };
             let site = Site::new(settings.clone(), pace, WakePolicy { workers_max: 5, ..WakePolicy::default() }, false);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::platform::{Order, SECOND, Settings, Trouble, Route, WorkerId};
+use super::platform::{Order, Route, SECOND, Settings, Trouble, WorkerId};
 use super::shell::{API_KEY, Endpoint, WORKER_KEY};
 
 struct Hand {

@@ -33,7 +33,10 @@ pub(crate) enum WakeFate {
     Lost,
     Doubled,
     /// No worker gets it for so long; `/health` counts it meanwhile, or does not.
-    Held { lasts: Millis, counted: bool },
+    Held {
+        lasts: Millis,
+        counted: bool,
+    },
 }
 
 /// Faults that are to come, in their order.

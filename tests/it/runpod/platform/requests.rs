@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::witness::End;
-use super::{DAY, Millis, MINUTE, Order, Platform, Refused, SECOND, WakeFate, WorkerId};
+use super::{DAY, MINUTE, Millis, Order, Platform, Refused, SECOND, WakeFate, WorkerId};
 
 /// How long an ended request can be asked for.
 const KEPT: Millis = 30 * MINUTE;

@@ -90,7 +90,8 @@ impl Platform {
                 surplus -= 1;
             }
         }
-        let standing_by = self.workers.values().filter(|worker| worker.state == WorkerState::Idle).map(|worker| worker.id);
+        let standing_by =
+            self.workers.values().filter(|worker| worker.state == WorkerState::Idle).map(|worker| worker.id);
         let standing_by: Vec<WorkerId> = standing_by.collect();
         for id in standing_by.iter().take(standing_by.len().saturating_sub(most + EXTRA)) {
             if self.workers.remove(id).is_some_and(|worker| worker.process) {

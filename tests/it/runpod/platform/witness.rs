@@ -110,7 +110,8 @@ impl Witness {
 
     /// The same of those that served a message.
     pub(crate) fn time_of_handled(&self) -> Millis {
-        let handled = |session: &&Session| matches!(&session.end, Some(End::Done(body)) if body["output"]["handled"] == 1);
+        let handled =
+            |session: &&Session| matches!(&session.end, Some(End::Done(body)) if body["output"]["handled"] == 1);
         self.sessions.iter().filter(handled).map(|session| session.ended - session.taken).sum()
     }
 

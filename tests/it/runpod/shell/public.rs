@@ -55,7 +55,8 @@ impl Endpoint {
         };
         loop {
             let shown = self.with(|platform, _| platform.status(&id));
-            let open = shown.as_ref().is_ok_and(|shown| shown["status"] == "IN_QUEUE" || shown["status"] == "IN_PROGRESS");
+            let open =
+                shown.as_ref().is_ok_and(|shown| shown["status"] == "IN_QUEUE" || shown["status"] == "IN_PROGRESS");
             if !open || Instant::now() >= deadline {
                 return Answer::of(shown);
             }

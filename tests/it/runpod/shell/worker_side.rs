@@ -102,7 +102,9 @@ impl Endpoint {
             (Offer::Jobs(jobs), _) if batch.is_some() => Answer::Json(200, Value::Array(jobs)),
             (Offer::Jobs(jobs), _) => Answer::Json(200, jobs.into_iter().next().unwrap_or_default()),
             // What the published worker calls expected where FlashBoot is on.
-            (Offer::Wait, _) => Answer::Empty(self.with(|platform, _| if platform.settings.flashboot { 400 } else { 204 })),
+            (Offer::Wait, _) => {
+                Answer::Empty(self.with(|platform, _| if platform.settings.flashboot { 400 } else { 204 }))
+            }
             (Offer::Cut, _) => Answer::Cut,
         }
     }

@@ -18,13 +18,32 @@ const POSTS: u32 = 5;
 
 #[derive(Debug)]
 enum Doing {
-    Pausing { until: Millis },
-    Asking { take: u64, until: Millis },
-    Polling { request: String, until: Millis },
-    Working { request: String, job: usize, until: Millis },
-    Posting { request: String, body: Value, tries: u32, next: Millis },
+    Pausing {
+        until: Millis,
+    },
+    Asking {
+        take: u64,
+        until: Millis,
+    },
+    Polling {
+        request: String,
+        until: Millis,
+    },
+    Working {
+        request: String,
+        job: usize,
+        until: Millis,
+    },
+    Posting {
+        request: String,
+        body: Value,
+        tries: u32,
+        next: Millis,
+    },
     /// Its watchdog ends the process then; none: it has none.
-    Hanging { until: Option<Millis> },
+    Hanging {
+        until: Option<Millis>,
+    },
 }
 
 /// A worker's process.
@@ -182,7 +201,10 @@ fn work(site: &mut State, job: usize, is_over: bool) {
         site.jobs[job].done.get_or_insert(now);
         site.queue.retain(|message| message.job != job);
     } else {
-        site.queue.iter_mut().filter(|message| message.job == job).for_each(|message| message.visible = now + VISIBILITY);
+        site.queue
+            .iter_mut()
+            .filter(|message| message.job == job)
+            .for_each(|message| message.visible = now + VISIBILITY);
     }
 }
 
@@ -209,7 +231,12 @@ fn post(site: &mut State, id: WorkerId, request: &str, body: &Value, tries: u32)
         }
     };
     if is_lost && tries + 1 < POSTS {
-        return Doing::Posting { request: request.to_owned(), body: body.clone(), tries: tries + 1, next: now + POST_AGAIN };
+        return Doing::Posting {
+            request: request.to_owned(),
+            body: body.clone(),
+            tries: tries + 1,
+            next: now + POST_AGAIN,
+        };
     }
     ask(site, id)
 }
