@@ -103,6 +103,7 @@ pub(crate) struct Platform {
     takes: u64,
     /// The last request or the last raise of the limit: what the traps count from.
     touched: Millis,
+    ticked: Millis,
     /// What the traps left of `workers_max`.
     trapped: Option<u32>,
     /// When the queue was purged lately.
@@ -125,6 +126,7 @@ impl Platform {
             hired: 0,
             takes: 0,
             touched: 0,
+            ticked: 0,
             trapped: None,
             purges: Vec::new(),
             completed: 0,
@@ -135,11 +137,21 @@ impl Platform {
 
     /// Lets time pass. Gives what the host has to do now.
     pub(crate) fn tick(&mut self, now: Millis) -> Vec<Order> {
+        self.count_the_parted(now);
         self.expire_requests(now);
         self.spring_traps(now);
         self.advance_workers(now);
         self.scale(now);
         std::mem::take(&mut self.orders)
+    }
+
+    /// Workers without work beside requests that wait: neither side's scaler sends anybody home.
+    fn count_the_parted(&mut self, now: Millis) {
+        let passed = now - std::mem::replace(&mut self.ticked, now);
+        if self.count(Status::InQueue) > 0 {
+            let parted = self.workers.values().filter(|worker| worker.is_up() && worker.jobs.is_empty()).count();
+            self.witness.parted += passed * parted as Millis;
+        }
     }
 
     /// The most workers there may be: what was set, or what the traps left of it.

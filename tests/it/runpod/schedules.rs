@@ -146,14 +146,13 @@ async fn day(seed: u64) -> Day {
     let what = format!("all jobs of SEED={seed} ({settings:?}, {pace:?})");
     site.until(&what, limit, |site| site.jobs().iter().all(|job| job.done.is_some())).await;
     assert!(site.job(last).done.is_some());
-    let done = site.now();
     let rest = format!("the rest of SEED={seed}");
     // Wakes that the lagging counts asked for too many: a poll each, in turns.
     site.until(&rest, 30 * MINUTE, Site::is_at_rest).await;
-    judge(&site, seed, done, &settings, pace)
+    judge(&site, seed, &settings, pace)
 }
 
-fn judge(site: &Site, seed: u64, done: Millis, settings: &Settings, pace: Pace) -> Day {
+fn judge(site: &Site, seed: u64, settings: &Settings, pace: Pace) -> Day {
     let jobs = site.jobs();
     let attempts: u64 = jobs.iter().map(|job| u64::from(job.attempts)).sum();
     site.platform(|platform, now| {
@@ -162,10 +161,11 @@ fn judge(site: &Site, seed: u64, done: Millis, settings: &Settings, pace: Pace) 
         let billed = witness.seconds_billed(now);
         let spans = witness.bill.len() as u64;
         let sessions = witness.time_in_sessions() / SECOND;
-        // Beside its sessions a worker boots, pauses after trouble and waits for the idle timeout, and no more.
-        let beside = (pace.boot + settings.idle_timeout) / SECOND + 2;
-        let troubles = (done / MINUTE) * 15;
-        assert!(billed <= sessions + spans * beside + troubles, "SEED={seed}: {billed} s for {sessions} s in {spans}");
+        // Beside its sessions a worker boots once a span, and rests after each of them for at most the idle timeout.
+        let rests = (witness.sessions.len() as u64 + spans) * (settings.idle_timeout / SECOND + 2);
+        let (parted, boots) = (witness.parted / SECOND, spans * (pace.boot / SECOND + 1));
+        let most = sessions + parted + boots + rests;
+        assert!(billed <= most, "SEED={seed}: {billed} s; {sessions} s in sessions, {parted} s parted, {spans} spans");
         let (_, empty) = witness.handled();
         Day { jobs: jobs.len(), worked: attempts * pace.work, billed, empty }
     })

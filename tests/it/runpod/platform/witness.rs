@@ -47,6 +47,8 @@ pub(crate) struct Witness {
     /// Workers that said they were not fit, and why.
     pub(crate) unfit: Vec<(WorkerId, String)>,
     pub(crate) pings: u64,
+    /// Time of workers that had no work while requests waited: they could not take, or the requests were held back.
+    pub(crate) parted: Millis,
     /// Results whose answer was spoilt: they may come again.
     spoilt: Vec<String>,
 }
