@@ -138,7 +138,7 @@ fn next(wanted: &Wanted, id: &EndpointId, out: &mut dyn Write) -> Result<()> {
         "\
 Endpoint {id} is as wanted: {min} to {max} workers, none paid for {idle} s after the last job.
 
-Let the service wake them (docs/OPERATIONS.md, \"RunPod: from an account to a worker\"):
+Let the service wake them (docs/OPERATIONS.md, \"Workers on RunPod\"):
   aws secretsmanager create-secret --name rotoless-runpod --secret-string file://runpod-keys.json
   sam deploy --parameter-overrides WorkerHome=runpod RunPodEndpoint={id} RunPodSecret=rotoless-runpod WorkersMax={max}
 and look at them:

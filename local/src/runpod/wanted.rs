@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rotoless_aws::runpod::{Fields, RunPolicy};
 use rotoless_core::policy::Policy;
-use rotoless_gpu_handler::KEYS;
+use rotoless_gpu_handler::{KEYS, SESSION_KEYS};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -128,7 +128,7 @@ impl Wanted {
             ),
         ];
         let broken = rules.into_iter().filter(|(holds, _)| !holds).map(|(_, rule)| rule.to_owned());
-        let is_secret = |name: &&String| KEYS.iter().any(|key| key.secret && key.name == **name);
+        let is_secret = |name: &&String| KEYS.iter().chain(SESSION_KEYS).any(|key| key.secret && key.name == **name);
         let told = self.environment.set.keys().filter(is_secret);
         broken.chain(told.map(|name| format!("environment.set.{name} is a secret, and does not belong here"))).collect()
     }
@@ -195,10 +195,10 @@ mod tests {
     #[test]
     fn the_workers_environment_is_what_the_worker_reads() {
         let Environment { set, required, optional } = committed().environment;
-        let known = |name: &str| KEYS.iter().any(|key| key.name == name);
+        let known = |name: &str| KEYS.iter().chain(SESSION_KEYS).any(|key| key.name == name);
         for name in set.keys().chain(&required).chain(&optional) {
-            // SESSIONS is the worker's; RUST_LOG the log's.
-            assert!(known(name) || name == "SESSIONS" || name == "RUST_LOG", "{name}");
+            assert!(known(name) || name == "RUST_LOG", "{name}");
+            assert!(!name.starts_with("RUNPOD_"), "{name} is RunPod's to set");
         }
         // What has no default must come from somewhere; the image brings the models.
         for key in KEYS.iter().filter(|key| key.default.is_none()) {
