@@ -7,6 +7,7 @@ mod doctor;
 mod models;
 mod operate;
 mod remove;
+mod runpod;
 mod service_file;
 mod up;
 
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<()> {
         Command::Jobs(command) => block_on(client::jobs(command)),
         Command::Models(command) => models::run(command),
         Command::Operate(command) => block_on(operate::run(command)),
+        Command::RunPod(command) => block_on(runpod::run(command)),
         Command::Doctor(args) => match &args.remote {
             Some(url) => block_on(doctor::remote(&args, url)),
             None => doctor::run(&args),
