@@ -17,6 +17,7 @@ mod replay;
 mod segments;
 mod submit;
 mod sweep;
+mod wakes;
 
 pub use attempt::AttemptCalls;
 pub use cancel::{Cancel, CancelError};
@@ -28,6 +29,7 @@ pub use reconcile::{Reconcile, Repaired};
 pub use replay::{Replay, ReplayError};
 pub use submit::{Created, IdempotencyKey, NotExportable, Submit, SubmitError};
 pub use sweep::{MOST as JOBS_A_TICK, Sweep, Swept};
+pub use wakes::{Wakes, Woken};
 
 use rotoless_contract::worker::Refusal;
 

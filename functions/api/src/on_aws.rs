@@ -8,7 +8,7 @@ use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy};
+use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy, Waiting as _};
 use rotoless_telemetry::{Metrics, watched};
 
 use crate::config::Config;
@@ -122,7 +122,7 @@ impl HealthProbe for AwsHealth {
             }
         };
         let (database, queue, object_store, worker) =
-            tokio::join!(database, queue.visible_count(), objects.head("health"), store.last_seen());
+            tokio::join!(database, queue.backlog(), objects.head("health"), store.last_seen());
         Dependencies {
             database,
             queue: queue.is_ok(),

@@ -3,21 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
-use async_trait::async_trait;
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::wakers::InProcessWaker;
 use rotoless_aws::{AwsClients, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{StoreError, Waker};
+use rotoless_core::ports::Waker;
 use rotoless_core::usecase::Sweep;
-use rotoless_sweep::{Backlog, Tick};
+use rotoless_sweep::{Tick, Workers};
 use rotoless_telemetry::{Metrics, watched};
 use serde_json::{Value, json};
-
-/// Wakes in one tick at most.
-const WORKERS_MAX: u32 = 3;
 
 #[expect(clippy::disallowed_methods, reason = "the one place where this program reads its environment")]
 fn environment(key: &str) -> Option<String> {
@@ -35,24 +31,10 @@ async fn main() -> Result<()> {
         async move {
             let ticked = tick.run().await?;
             metrics.tell(Timestamp::now(), &ticked.figures(), &[]);
-            Ok::<_, lambda_runtime::Error>(json!({ "seen": ticked.swept.seen, "woken": ticked.woken }))
+            Ok::<_, lambda_runtime::Error>(json!({ "seen": ticked.swept.seen, "waiting": ticked.backlog.visible }))
         }
     };
     lambda_runtime::run(service_fn(handle)).await.map_err(|err| anyhow!(err))
-}
-
-/// The queue, and workers that poll it without being woken: no wake is ever under way.
-struct Polled(SqsQueue);
-
-#[async_trait]
-impl Backlog for Polled {
-    async fn visible(&self) -> Result<u32, StoreError> {
-        self.0.visible_count().await
-    }
-
-    async fn queued_wakes(&self) -> Result<u32, StoreError> {
-        Ok(0)
-    }
 }
 
 async fn tick(settings: &Settings, metrics: Metrics) -> Tick {
@@ -69,5 +51,5 @@ async fn tick(settings: &Settings, metrics: Metrics) -> Tick {
         entropy: Arc::new(SystemEntropy),
         policy: Arc::new(Policy::default()),
     };
-    Tick { sweep: Arc::new(sweep), backlog: Arc::new(Polled(queue)), waker, workers_max: WORKERS_MAX }
+    Tick { sweep: Arc::new(sweep), workers: Workers::Polling(Arc::new(queue)) }
 }
