@@ -13,6 +13,7 @@ use rotoless_core::rate::Rates;
 use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique};
 
 use crate::operate::arguments::OperateCommand;
+use crate::simulate::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
+    /// What a load would wait and cost on GPUs that scale from zero: docs/SCALE.md
+    Simulate(Box<SimulateArgs>),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler,
 }

@@ -8,6 +8,7 @@ mod models;
 mod operate;
 mod remove;
 mod service_file;
+mod simulate;
 mod up;
 
 use std::io::IsTerminal;
@@ -52,6 +53,7 @@ fn run(command: Command) -> Result<()> {
             None => doctor::run(&args),
         },
         Command::Bench(args) => bench::run(&args),
+        Command::Simulate(args) => simulate::simulate(&args),
         Command::GpuHandler => {
             block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) })
         }
