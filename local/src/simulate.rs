@@ -143,6 +143,9 @@ struct FaultArgs {
     /// Share of jobs whose producer dies before the message is sent
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     message_lost: f64,
+    /// Share of jobs whose producer dies between message and wake
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
+    wake_omitted: f64,
     /// Share of attempts in which the worker dies
     #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
     worker_dies: f64,
@@ -247,19 +250,37 @@ fn cases(args: &SimulateArgs) -> Result<Vec<Case>> {
         scenario.control.wakes.workers_max = *workers;
     });
     spread(&mut cases, "min", min_workers, u32::to_string, |scenario, workers| scenario.fleet.min = *workers);
-    spread(&mut cases, "scaler", scaler, |scaler| format!("{scaler:?}"), |scenario, scaler| {
-        scenario.fleet.scaler = *scaler;
-    });
-    spread(&mut cases, "session", session, |session| format!("{session:?}"), |scenario, session| {
-        scenario.fleet.session = *session;
-        if *session == Session::Drain {
-            // One message's time would end a drain after the first one.
-            scenario.fleet.execution_timeout = Micros::DAY;
-        }
-    });
-    spread(&mut cases, "reconciler", reconciler, |switch| format!("{switch:?}"), |scenario, switch| {
-        scenario.control.reconciles = *switch == Switch::On;
-    });
+    spread(
+        &mut cases,
+        "scaler",
+        scaler,
+        |scaler| format!("{scaler:?}"),
+        |scenario, scaler| {
+            scenario.fleet.scaler = *scaler;
+        },
+    );
+    spread(
+        &mut cases,
+        "session",
+        session,
+        |session| format!("{session:?}"),
+        |scenario, session| {
+            scenario.fleet.session = *session;
+            if *session == Session::Drain {
+                // One message's time would end a drain after the first one.
+                scenario.fleet.execution_timeout = Micros::DAY;
+            }
+        },
+    );
+    spread(
+        &mut cases,
+        "reconciler",
+        reconciler,
+        |switch| format!("{switch:?}"),
+        |scenario, switch| {
+            scenario.control.reconciles = *switch == Switch::On;
+        },
+    );
     if cases.len() > MAX_RUNS {
         bail!("{} combinations: at most {MAX_RUNS}", cases.len());
     }
@@ -320,7 +341,7 @@ fn base(args: &SimulateArgs) -> Result<Scenario> {
         None => gpu_of_home.parse()?,
     };
     let FaultArgs { wake_lost, wake_doubled, wake_delayed, wake_delay, .. } = args.faults;
-    let FaultArgs { wake_refused, message_lost, worker_dies, phantom, .. } = args.faults;
+    let FaultArgs { wake_refused, wake_omitted, message_lost, worker_dies, phantom, .. } = args.faults;
     let delay = Micros::from_seconds(wake_delay);
     let horizon = match &arrivals {
         // A trace has its own length.
@@ -341,6 +362,7 @@ fn base(args: &SimulateArgs) -> Result<Scenario> {
             delay,
             wake_refused,
             message_lost,
+            wake_omitted,
             worker_dies,
             phantom,
         },
@@ -360,7 +382,10 @@ fn show_one(out: &mut dyn Write, scenario: &Scenario, report: &Report) -> io::Re
     let per = |dollars: Option<f64>| dollars.map_or_else(|| "-".to_owned(), |dollars| format!("{dollars:.4}"));
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     writeln!(out, "{}; a simulation, seed {}, {} events", title(scenario), report.seed, report.events)?;
-    writeln!(out, "jobs            {jobs}: {completed} completed, {failed} failed ({expired} expired), {unserved} unserved")?;
+    writeln!(
+        out,
+        "jobs            {jobs}: {completed} completed, {failed} failed ({expired} expired), {unserved} unserved"
+    )?;
     for (name, times) in [("wait, s", wait), ("turnaround, s", turnaround)] {
         writeln!(
             out,
@@ -422,7 +447,9 @@ fn show_table(out: &mut dyn Write, results: &[(&Case, Report)]) -> io::Result<()
         row.push(format!("{:.2}", report.cost));
         row.push(per(report.cost_per_job, 1000.0));
         row.push(per(report.cost_per_video_hour, 1.0));
-        row.extend([u64::from(report.workers_peak), report.wakes, report.empty_polls, report.unserved].map(|n| n.to_string()));
+        row.extend(
+            [u64::from(report.workers_peak), report.wakes, report.empty_polls, report.unserved].map(|n| n.to_string()),
+        );
         table.push(row);
     }
     let widths: Vec<usize> =

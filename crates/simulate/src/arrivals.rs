@@ -9,9 +9,8 @@ use crate::micros::Micros;
 use crate::trace::TraceRow;
 
 /// Relative numbers of jobs in the hours of a day, from midnight: people at their desks. Made up, of the usual form.
-const OFFICE: [f64; 24] = [
-    1., 1., 1., 1., 1., 2., 4., 10., 40., 80., 100., 95., 60., 80., 100., 95., 80., 50., 20., 10., 6., 4., 2., 1.,
-];
+const OFFICE: [f64; 24] =
+    [1., 1., 1., 1., 1., 2., 4., 10., 40., 80., 100., 95., 60., 80., 100., 95., 80., 50., 20., 10., 6., 4., 2., 1.];
 /// The same of people at home: an evening, and a night that is not empty. Made up as well.
 const CONSUMER: [f64; 24] = [
     45., 30., 20., 14., 12., 12., 16., 22., 30., 38., 44., 50., 55., 55., 54., 55., 60., 70., 82., 94., 100., 98., 85.,

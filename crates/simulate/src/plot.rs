@@ -68,7 +68,12 @@ fn draw(report: &Report, title: &str, picture: &mut String) -> Drawn {
     Ok(())
 }
 
-fn panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, name: &str, lines: &[Line], rows: &[Row]) -> Drawn {
+fn panel(
+    area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>,
+    name: &str,
+    lines: &[Line],
+    rows: &[Row],
+) -> Drawn {
     let hours = |row: &Row| row.seconds / 3600.;
     let width = rows.last().map_or(1., hours);
     let height = rows.iter().flat_map(|row| lines.iter().map(move |line| (line.of)(row))).fold(1., f64::max);

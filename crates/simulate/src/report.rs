@@ -209,7 +209,14 @@ pub struct Report {
 }
 
 impl Report {
-    pub(crate) fn of(scenario: &Scenario, now: Micros, open: usize, tally: &Tally, workers: &Workers, rows: Vec<Row>) -> Self {
+    pub(crate) fn of(
+        scenario: &Scenario,
+        now: Micros,
+        open: usize,
+        tally: &Tally,
+        workers: &Workers,
+        rows: Vec<Row>,
+    ) -> Self {
         let Paid { seconds, starting, polling, working } = workers.paid;
         let paid = seconds as f64;
         let share = |part: Micros| if seconds == 0 { 0. } else { part.as_seconds() / paid };

@@ -57,6 +57,8 @@ pub struct Faults {
     pub wake_refused: f64,
     /// A producer dies between commit and message.
     pub message_lost: f64,
+    /// A producer dies between message and wake.
+    pub wake_omitted: f64,
     /// A worker dies in the middle of an attempt.
     pub worker_dies: f64,
     /// The service goes on counting a dead worker's session.
@@ -299,9 +301,10 @@ impl Scenario {
     /// # Errors
     /// [`InvalidScenario`].
     pub fn check(&self) -> Result<(), InvalidScenario> {
-        let Faults { wake_lost, wake_doubled, wake_delayed, wake_refused, message_lost, worker_dies, phantom, .. } =
-            self.faults;
-        let probabilities = [wake_lost, wake_doubled, wake_delayed, wake_refused, message_lost, worker_dies, phantom];
+        let Faults { wake_lost, wake_doubled, wake_delayed, wake_refused, wake_omitted, .. } = self.faults;
+        let Faults { message_lost, worker_dies, phantom, .. } = self.faults;
+        let of_wakes = [wake_lost, wake_doubled, wake_delayed, wake_refused, wake_omitted];
+        let probabilities = of_wakes.into_iter().chain([message_lost, worker_dies, phantom]);
         let longest = Micros(Micros::DAY.0 * MAX_DAYS);
         let jobs = match &self.arrivals {
             Arrivals::Recorded(rows) => rows.len() as f64,
@@ -317,7 +320,7 @@ impl Scenario {
             (self.tail <= longest, InvalidScenario::Length),
             (positive(jobs) && jobs <= MAX_JOBS, InvalidScenario::Jobs),
             ((1..=MAX_WORKERS).contains(&self.fleet.max) && self.fleet.min <= self.fleet.max, InvalidScenario::Workers),
-            (probabilities.iter().all(|probability| (0. ..=1.).contains(probability)), InvalidScenario::Probability),
+            ({ probabilities }.all(|probability| (0. ..=1.).contains(&probability)), InvalidScenario::Probability),
             (positive(startup) && positive(ratio) && takes_time && positive(self.per_second), InvalidScenario::Work),
             (self.control.counts_lag < self.control.tick, InvalidScenario::Tick),
             (has_lengths, InvalidScenario::NoLengths),

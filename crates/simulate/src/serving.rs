@@ -191,4 +191,3 @@ fn keep(job: &mut OpenJob, scenario: &crate::Scenario, elapsed: Micros) {
         job.done = job.done.max(Micros(done.0 / segment * segment));
     }
 }
-

@@ -16,6 +16,7 @@ impl World<'_> {
         let drawn = Micros::from_seconds(scenario.lengths.draw(&mut self.videos));
         let fate = self.fates.bits();
         let is_sent = !self.fates.happens(scenario.faults.message_lost);
+        let is_woken_for = !self.fates.happens(scenario.faults.wake_omitted);
         let video = recorded.unwrap_or(drawn).min(longest);
         let number = self.tally.arrived;
         // A draft can always be started.
@@ -28,16 +29,18 @@ impl World<'_> {
         self.jobs.insert(number, job);
         self.note_due(number);
         if is_sent {
-            self.send(number);
+            self.send(number, is_woken_for);
         }
     }
 
     /// A message, and its wake.
-    pub(crate) fn send(&mut self, number: JobNumber) {
+    pub(crate) fn send(&mut self, number: JobNumber, is_woken_for: bool) {
         let send = self.scenario.control.send;
         self.tally.messages += 1;
         self.after(send, Event::Sent(number));
-        self.post(self.now + send, Cause::Message);
+        if is_woken_for {
+            self.post(self.now + send, Cause::Message);
+        }
     }
 
     /// One try; what becomes of it is not looked at.

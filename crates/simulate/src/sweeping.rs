@@ -77,7 +77,7 @@ impl World<'_> {
         }
         self.tally.resent += 1;
         self.note_due(number);
-        self.send(number);
+        self.send(number, true);
     }
 
     fn look(&mut self) {

@@ -272,9 +272,7 @@ impl<'a> World<'a> {
         match job.state.phase {
             Phase::Completed => self.series.open.completed += 1,
             Phase::Failed { .. } => self.series.open.failed += 1,
-            Phase::Draft
-            | Phase::Pending
-            | Phase::Processing { .. } => {}
+            Phase::Draft | Phase::Pending | Phase::Processing { .. } => {}
         }
         self.observer.ended(&Ended::of(number, &job, self.now));
     }

@@ -129,6 +129,7 @@ fn up_args(data_dir: &Path, models: &Path) -> Result<UpArgs> {
         | Command::Operate(_)
         | Command::Doctor(_)
         | Command::Bench(_)
+        | Command::Simulate(_)
         | Command::GpuHandler => anyhow::bail!("`up` was not understood"),
     }
 }
