@@ -44,7 +44,9 @@ fn checked(scenario: &Scenario) -> Report {
     assert!(worked >= least * 0.999_999, "{worked} h of work, {least} h of video: {report:?}");
     let used = report.shares.working + report.shares.starting + report.shares.polling;
     assert!(used <= 1.000_001, "more was done than is paid for: {report:?}");
-    assert!(report.sessions >= report.attempts.min(1), "{report:?}");
+    if scenario.fleet.session == Session::One {
+        assert!(report.sessions >= report.attempts + report.empty_polls, "{report:?}");
+    }
     assert!((report.cost - report.gpu_hours * 3600. * scenario.per_second).abs() < 1e-9);
     report
 }
@@ -97,11 +99,11 @@ impl rotoless_simulate::Observe for Seen {
 /// `c` servers, arrivals and work without memory, nothing else: what queueing theory gives a formula for (Erlang C).
 #[test]
 fn waits_without_memory_are_those_of_erlangs_formula() {
-    for (servers, load) in [(1u32, 0.7), (3, 0.8), (8, 0.85)] {
+    for (servers, load, days) in [(1u32, 0.7, 400), (3, 0.8, 100), (8, 0.85, 40)] {
         let mean_work = 30.;
         let per_second = load * f64::from(servers) / mean_work;
         let mut scenario = with_workers(day("poisson", per_second * 86_400.), servers);
-        scenario.horizon = Micros(Micros::DAY.0 * 40);
+        scenario.horizon = Micros(Micros::DAY.0 * days);
         scenario.lengths = Lengths::Exponential { mean: mean_work };
         scenario.work = Work { startup: 0., ratio: 1. };
         scenario.control.policy.limits.max_duration_ms = 86_400_000;
@@ -229,7 +231,7 @@ fn whatever_goes_wrong_every_job_ends() {
             delay: Micros::seconds(300),
             wake_refused: 0.2,
             message_lost: 0.1,
-            worker_dies: 0.1,
+            worker_dies: 0.2,
             phantom: 0.5,
             wake_omitted: 0.1,
         };
@@ -237,8 +239,8 @@ fn whatever_goes_wrong_every_job_ends() {
         scenario.fleet.throttles = vec![Throttle { from: Micros(9 * hour), until: Micros(10 * hour), hosts: 14 }];
         let report = checked(&scenario);
         assert_eq!(report.unserved, 0, "{report:?}");
-        // Three deaths of one job are one in a thousand.
-        assert!(report.failed > 0 && report.failed < report.jobs / 100, "{report:?}");
+        // Three deaths of one job are eight in a thousand.
+        assert!(report.failed > 0 && report.failed < report.jobs / 50, "{report:?}");
         assert!(report.workers_died > report.jobs / 20);
         assert!(report.resent > 0 && report.wakes_by_look > 0);
     }
@@ -273,17 +275,19 @@ fn a_session_that_drains_pays_for_empty_polls() {
 
 #[test]
 fn hosts_that_others_use_are_no_room_for_workers() {
-    let mut scenario = with_workers(day("poisson", 20_000.), 6);
-    let hour = Micros::HOUR.0;
-    scenario.fleet.throttles = vec![Throttle { from: Micros(6 * hour), until: Micros(7 * hour), hosts: 7 }];
-    let report = checked(&scenario);
-    let most = |from: f64, until: f64| {
-        let within = report.rows.iter().filter(|row| row.seconds > from * 3600. && row.seconds < until * 3600.);
-        within.map(|row| row.starting + row.idle + row.working).max().unwrap()
+    let peak = |hosts| {
+        let mut scenario = with_workers(day("nothing", 0.), 6);
+        scenario.arrivals = Arrivals::Recorded(
+            [TraceRow { at: Micros(Micros::HOUR.0 * 6), video: Some(Micros::seconds(20)) }; 30].into(),
+        );
+        let (from, until) = (Micros(Micros::HOUR.0 * 5), Micros(Micros::HOUR.0 * 9));
+        scenario.fleet.throttles = vec![Throttle { from, until, hosts }];
+        let report = checked(&scenario);
+        assert_eq!(report.completed, 30);
+        report.workers_peak
     };
-    assert_eq!(most(3., 5.9), 6);
-    // Those that ran went on until they had nothing to do: the last of them within some minutes.
-    assert!(most(6.7, 7.) <= 6 && report.unserved == 0);
+    // Two more than the six are ready.
+    assert_eq!([0, 2, 3, 7].map(peak), [6, 6, 5, 1]);
 }
 
 #[test]
