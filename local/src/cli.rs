@@ -15,6 +15,7 @@ use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique}
 
 use crate::operate::arguments::OperateCommand;
 use crate::runpod::arguments::RunPodCommand;
+use crate::simulate::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
+    /// What a load would wait and cost on GPUs that scale from zero: docs/SCALE.md
+    Simulate(Box<SimulateArgs>),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler(GpuHandlerArgs),
 }

@@ -9,6 +9,7 @@ mod operate;
 mod remove;
 mod runpod;
 mod service_file;
+mod simulate;
 mod up;
 
 use std::io::IsTerminal;
@@ -59,6 +60,7 @@ fn run(command: Command) -> Result<()> {
             None => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
             Some(file) => block_on(test_session(file)),
         },
+        Command::Simulate(args) => simulate::simulate(&args),
     }
 }
 
