@@ -108,7 +108,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 /// Serves one session: at most one message.
-async fn once(worker: &Worker) -> Result<(), RunError> {
+pub(crate) async fn once(worker: &Worker) -> Result<(), RunError> {
     match worker.session().await {
         Ok(end) => {
             tracing::info!(handled = matches!(end, SessionEnd::Handled { .. }), "session ended");
