@@ -19,6 +19,7 @@ use rotoless_contract::worker::{
 use rotoless_matting::Finished;
 use tokio::sync::oneshot;
 
+use crate::ailment::Ailment;
 use crate::control::{CallError, Control};
 use crate::detail::shown;
 use crate::links::{Link, Links, Set};
@@ -79,6 +80,8 @@ pub(crate) enum Ended {
     JobOver,
     /// Somebody else has the job, or committed this run.
     Stale,
+    /// It failed by what is wrong with this worker.
+    Ailing { ailment: Ailment, detail: String },
     /// The control plane did not answer, or not in a way that could be acted on.
     Unheard,
 }

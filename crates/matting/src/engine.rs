@@ -147,6 +147,15 @@ impl Engine {
         model::installed(&self.registry, &self.config.models_dir, model).map(drop)
     }
 
+    /// Loads the model of a role and runs it on two frames, so that the first job finds it ready. A role that needs a
+    /// prompt is only loaded.
+    ///
+    /// # Errors
+    /// Its weights are not there, or the device cannot run it.
+    pub fn warm_up(&self, model: Model) -> Result<(), EngineError> {
+        self.with_model(model, |matter| model::run_on_blank_frames(matter, 2))
+    }
+
     /// Measures a source, within caps of bytes and time.
     ///
     /// # Errors
