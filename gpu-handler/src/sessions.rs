@@ -110,10 +110,16 @@ impl Sessions {
         };
         let warm_models = warm_models(read);
         let attempts = read.parsed("RECYCLE_JOBS").filter(|attempts| *attempts > 0);
-        let growth_bytes = read.parsed("RECYCLE_RSS_MB").filter(|mib| *mib > 0).map(|mib: u64| mib.saturating_mul(1 << 20));
-        let disk_percent = read.optional("RUNPOD_MIN_DISK_PERCENT").and_then(|_| read.parsed("RUNPOD_MIN_DISK_PERCENT"));
+        let growth_bytes =
+            read.parsed("RECYCLE_RSS_MB").filter(|mib| *mib > 0).map(|mib: u64| mib.saturating_mul(1 << 20));
+        let disk_percent =
+            read.optional("RUNPOD_MIN_DISK_PERCENT").and_then(|_| read.parsed("RUNPOD_MIN_DISK_PERCENT"));
         let memory_gib: f64 = read.parsed("RUNPOD_MIN_MEMORY_GB")?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and nobody has so much")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, and nobody has so much"
+        )]
         let memory_bytes = (memory_gib * f64::from(1 << 30)) as u64;
         Some(Self {
             start: start?,

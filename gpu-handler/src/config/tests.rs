@@ -4,7 +4,6 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
-
 fn complete() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
         ("QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/jobs"),

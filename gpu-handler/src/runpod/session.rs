@@ -243,7 +243,8 @@ impl Serving {
     async fn session(&mut self, job: &Job) -> (Result<SessionEnd, SessionError>, bool) {
         let (dismiss, dismissed) = Shutdown::channel();
         self.worker.dismissed = dismissed;
-        let wait = receive_wait(job.posted_at, self.worker.connect.clock.unix_seconds(), self.worker.timing.receive_wait);
+        let wait =
+            receive_wait(job.posted_at, self.worker.connect.clock.unix_seconds(), self.worker.timing.receive_wait);
         let mut session = Box::pin(self.worker.session_of(wait));
         let stop = stopped(&self.client, &job.id);
         tokio::pin!(stop);

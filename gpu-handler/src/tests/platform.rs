@@ -71,8 +71,7 @@ impl Platform {
     pub(super) async fn start() -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let platform =
-            Self { shared: Arc::default(), calls: Arc::new(watch::Sender::new(Vec::new())), origin };
+        let platform = Self { shared: Arc::default(), calls: Arc::new(watch::Sender::new(Vec::new())), origin };
         let app = Router::new().fallback(answer).with_state(platform.clone());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         platform

@@ -30,7 +30,8 @@ fn instructions(text: &str) -> Vec<(usize, String, String)> {
 /// Values of `ARG` before the first stage.
 fn arguments(text: &str) -> BTreeMap<String, String> {
     let all = instructions(text).into_iter().filter(|(stage, name, _)| *stage == 0 && name == "ARG");
-    all.filter_map(|(_, _, rest)| rest.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
+    all.filter_map(|(_, _, rest)| rest.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect()
 }
 
 /// The last stage's instructions of a name.
@@ -87,7 +88,8 @@ fn bases(text: &str) -> Problems {
 fn context(text: &str) -> Problems {
     let ignored = read(".dockerignore");
     let admitted: Vec<_> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
-    let copies = instructions(text).into_iter().filter(|(_, name, rest)| name == "COPY" && !rest.starts_with("--from="));
+    let copies =
+        instructions(text).into_iter().filter(|(_, name, rest)| name == "COPY" && !rest.starts_with("--from="));
     let sources = copies.flat_map(|(.., rest)| {
         let words: Vec<_> = rest.split_whitespace().map(str::to_owned).collect();
         words[..words.len() - 1].to_vec()
@@ -202,7 +204,8 @@ fn libraries_for_gpus_come_by_their_digests() {
         let digests = rest.matches("--hash=sha256:").count();
         assert!(digests > 0, "{entry} has no digest");
     }
-    let names = wanted.lines().filter(|line| !line.starts_with('#')).map(|line| line.split("~=").next().unwrap_or(line));
+    let names =
+        wanted.lines().filter(|line| !line.starts_with('#')).map(|line| line.split("~=").next().unwrap_or(line));
     for name in names {
         assert!(list.contains(&format!("{name}==")), "{name} is wanted and not in the list");
     }

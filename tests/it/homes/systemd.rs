@@ -8,7 +8,11 @@ const FILE: &str = "infra/systemd/rotoless-worker@.service";
 
 /// All settings of a name, in their order.
 fn all<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
-    text.lines().filter_map(|line| line.split_once('=')).filter(|(key, _)| *key == name).map(|(_, value)| value).collect()
+    text.lines()
+        .filter_map(|line| line.split_once('='))
+        .filter(|(key, _)| *key == name)
+        .map(|(_, value)| value)
+        .collect()
 }
 
 fn life(text: &str) -> Problems {
@@ -40,7 +44,8 @@ fn life(text: &str) -> Problems {
 }
 
 fn settings(text: &str) -> Problems {
-    let pairs = all(text, "Environment").into_iter().flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
+    let pairs =
+        all(text, "Environment").into_iter().flat_map(str::split_whitespace).filter_map(|pair| pair.split_once('='));
     let given: BTreeMap<String, String> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let mut problems = unread(given.keys().map(String::as_str));
     problems.extend(must_be(&given, "SESSIONS", "poll"));
