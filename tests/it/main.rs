@@ -19,6 +19,7 @@ mod money;
 mod one_machine;
 mod operate;
 mod refusals;
+mod runpod;
 mod sharing;
 mod template;
 mod world;
