@@ -10,6 +10,7 @@ mod doctor;
 mod faults;
 mod fuzz;
 mod guarantees;
+mod homes;
 mod hostile_requests;
 mod journey;
 mod lambda;
