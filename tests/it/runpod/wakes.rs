@@ -277,7 +277,7 @@ async fn a_worker_that_hangs_is_ended_by_the_next_net_and_its_job_is_done_by_ano
 async fn wakes_that_no_worker_ever_gets_are_thrown_away_and_replaced() {
     let site = used_site(Settings::default(), WakePolicy::default(), false).await;
     let stuck = WakeFate::Held { lasts: DAY, counted: true };
-    site.platform(|platform, _| platform.faults.wakes.extend([stuck, stuck]));
+    site.platform(|platform, _| platform.faults.wakes.push_back(stuck));
     let job = site.submit();
     // As many wakes as messages: nothing is missing by the count.
     site.until("its start", 20 * MINUTE, |site| site.job(job).started.is_some()).await;
