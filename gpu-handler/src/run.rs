@@ -84,7 +84,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     ask.on_signals()?;
     tracing::debug!(?config, "worker starts");
     let (device, sessions) = (config.compute.device, config.sessions.clone());
-    let worker = match prepare(config, shutdown).await {
+    let worker = match Box::pin(prepare(config, shutdown)).await {
         Ok(worker) => worker,
         Err(error) => {
             if let Start::RunPod(platform) = &sessions.start {
@@ -99,9 +99,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (id, starts) = (worker.worker_id.clone(), sessions.start.as_str());
     tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
     let outcome = match &sessions.start {
-        Start::Poll => serve(&worker).await,
-        Start::Once => once(&worker).await,
-        Start::RunPod(platform) => runpod::serve(worker, platform, sessions.recycle).await,
+        Start::Poll => Box::pin(serve(&worker)).await,
+        Start::Once => Box::pin(once(&worker)).await,
+        Start::RunPod(platform) => Box::pin(runpod::serve(worker, platform, sessions.recycle)).await,
     };
     tracing::info!(worker.id = id, "worker ends");
     outcome

@@ -68,7 +68,7 @@ pub enum Start {
     /// The start of the process: at most one message, then it ends.
     Once,
     /// A job of RunPod.
-    RunPod(RunPod),
+    RunPod(Box<RunPod>),
 }
 
 /// When a worker has itself replaced; `None`: never.
@@ -102,7 +102,7 @@ impl Sessions {
                 if platform.is_none() {
                     read.required("RUNPOD_WEBHOOK_GET_JOB");
                 }
-                platform.map(Start::RunPod)
+                platform.map(Box::new).map(Start::RunPod)
             }
             _ => {
                 read.problem("SESSIONS", "is not poll, runpod or once");

@@ -107,8 +107,8 @@ impl Platform {
         let mut values: BTreeMap<&str, String> = self.environment().into_iter().collect();
         values.extend(own.map(|(name, value)| (name, value.to_owned())));
         match Config::from_lookup(|name| values.get(name).cloned()).unwrap().sessions.start {
-            Start::RunPod(platform) => platform,
-            other => panic!("{other:?}"),
+            Start::RunPod(platform) => *platform,
+            other @ (Start::Poll | Start::Once) => panic!("{other:?}"),
         }
     }
 

@@ -427,7 +427,7 @@ async fn a_worker_that_is_not_fit_says_so_and_takes_nothing() {
         ] {
             values.insert(name, value.to_owned());
         }
-        run(Config::from_lookup(|name| values.get(name).cloned()).unwrap())
+        Box::pin(run(Config::from_lookup(|name| values.get(name).cloned()).unwrap()))
     };
     assert!(matches!(run_with("RUNPOD_MIN_DISK_PERCENT", "101").await, Err(RunError::Unfit(_))));
     assert!(matches!(run_with("RUNPOD_MIN_MEMORY_GB", "1e9").await, Err(RunError::Unfit(_))));
