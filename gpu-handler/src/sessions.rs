@@ -44,7 +44,7 @@ pub const SESSION_KEYS: &[Key] = &[
     key(
         "RUNPOD_MIN_DISK_PERCENT",
         Some(""),
-        "Least free part of the file system of WORK_DIR. Without it 10, or 10 GiB free.",
+        "Least free part of the file system of WORK_DIR. Without it 10, or 2 GiB free.",
     ),
     key("RUNPOD_MIN_MEMORY_GB", Some("1"), "Least free memory in GiB before the first session."),
 ];
