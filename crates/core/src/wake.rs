@@ -52,7 +52,7 @@ pub struct Outstanding {
 pub struct Memory {
     /// When the service last had requests, to the hour.
     pub active_at: Option<Timestamp>,
-    /// Since when more wakes are queued than messages wait.
+    /// Since when more wakes are queued than messages wait, or the queued ones make nobody start.
     pub stuck_since: Option<Timestamp>,
     /// Since when workers run although there is no work.
     pub idling_since: Option<Timestamp>,
@@ -68,7 +68,8 @@ pub struct WakePolicy {
     /// Sessions that a worker can serve between two looks: with [`WakePolicy::workers_max`] the most that is posted at
     /// one. Fewer would leave workers idle after an hour of lost wakes, more would be paid for when the counts lag.
     pub sessions_a_look: u32,
-    /// More wakes than messages for so long: the service has lost sight of them, and they are thrown away.
+    /// More wakes than messages, or wakes that nobody starts for, for so long: the service has lost sight of them, and
+    /// they are thrown away.
     pub stuck_after: SignedDuration,
     /// A service without a request for so long gets one: RunPod allows an endpoint no worker any more after 7 days.
     pub keep_alive_after: SignedDuration,
@@ -111,7 +112,7 @@ pub enum Finding {
     NoWorkersAllowed,
     /// Messages wait, and it has no machine for them, for long.
     Barred,
-    /// More wakes than messages, for long.
+    /// More wakes than messages, or wakes that nobody starts for, for long.
     WakesStuck,
     /// Workers run without work, for long.
     Idling,
@@ -169,7 +170,9 @@ pub fn decide(
     let is_closed = seen.workers_max == Some(0);
     let starts_nobody = seen.running + seen.initializing == 0;
     keep(&mut next.barred_since, backlog.visible > 0 && (starts_nobody || is_closed), now);
-    keep(&mut next.stuck_since, outstanding.is_some() && seen.queued > backlog.visible, now);
+    // As many wakes as messages, workers allowed and none throttled, and nobody starts: those wakes reach nobody.
+    let is_lost_sight_of = backlog.visible > 0 && seen.queued > 0 && starts_nobody && seen.throttled == 0 && !is_closed;
+    keep(&mut next.stuck_since, outstanding.is_some() && (seen.queued > backlog.visible || is_lost_sight_of), now);
     keep(&mut next.idling_since, seen.running > 0 && backlog == Backlog::default(), now);
 
     // A service that does not say what is queued gets one wake a look: enough that work begins when it is back, too

@@ -54,6 +54,7 @@ async fn workers_that_die_unnoticed_keep_no_job_from_the_next_one() {
         let (job, working) = caught(world, cloud, client).await;
         cloud.hosts.signal(working, Signal::SIGKILL);
         assert_eq!(client.completed(&job, JOB).await.attempts, 2);
+        cloud.hosts.nobody_runs(SILENCE).await;
         assert_eq!(cloud.platform(|platform, _| platform.count(Status::InProgress)), 2);
         paid(client, LONG.seconds.into()).await;
     })
@@ -173,7 +174,7 @@ async fn workers_of_a_failed_run_that_wake_in_the_next_one_change_nothing_of_it(
         // In the middle of the new run the old one's workers go on where they were.
         asleep.iter().for_each(|worker| cloud.hosts.signal(*worker, Signal::SIGCONT));
         let done = client.completed(&job, JOB).await;
-        assert_eq!((done.model, done.attempts), (Model::Human, 1), "{done:?}");
+        assert_eq!((done.model, done.attempts as usize), (Model::Human, ATTEMPTS + 1), "{done:?}");
         let shown = serde_json::to_value(&done).unwrap();
         let charged = (shown["credits_charged"].as_f64().unwrap() * 1000.0) as u64;
         // The new run and nothing else was paid for, and nothing is held.

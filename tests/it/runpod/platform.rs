@@ -62,6 +62,8 @@ pub(crate) struct Settings {
     pub(crate) unhealthy: Millis,
     /// A worker with a job is killed when it was not heard of for so long; none: never.
     pub(crate) ping_patience: Option<Millis>,
+    /// How long an ended request can be asked for.
+    pub(crate) kept: Millis,
     /// How often a request whose worker died is offered again.
     pub(crate) retries: u32,
 }
@@ -81,6 +83,7 @@ impl Default for Settings {
             init_timeout: 7 * MINUTE,
             unhealthy: MINUTE,
             ping_patience: None,
+            kept: 30 * MINUTE,
             retries: 3,
         }
     }

@@ -11,7 +11,7 @@ use super::platform::{HOUR, MINUTE, Millis, Route, SECOND, Scaler, Settings, Tro
 use super::virtual_time::{Pace, Site};
 
 /// In the suite.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 250;
 /// For so long things go wrong.
 const UPSET: Millis = HOUR;
 
@@ -53,6 +53,8 @@ fn surroundings(dice: &mut Dice) -> (Settings, Pace, WakePolicy) {
         idle_timeout: dice.between(5, 15) * SECOND,
         flashboot: dice.coin(),
         pull: dice.between(0, 60) * SECOND,
+        // Nobody asks, and every second looks at all of them.
+        kept: SECOND,
         ..Settings::default()
     };
     let pace = Pace {

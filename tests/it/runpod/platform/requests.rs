@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 
 use super::witness::End;
-use super::{DAY, MINUTE, Millis, Order, Platform, Refused, SECOND, WakeFate, WorkerId};
+use super::{DAY, Millis, Order, Platform, Refused, SECOND, WakeFate, WorkerId};
 
-/// How long an ended request can be asked for.
-const KEPT: Millis = 30 * MINUTE;
 /// So many purges in this time.
 const MOST_PURGES: usize = 2;
 const PURGE_WINDOW: Millis = 10 * SECOND;
@@ -276,7 +274,7 @@ impl Platform {
     /// Timeouts and the end of what is kept.
     pub(super) fn expire_requests(&mut self, now: Millis) {
         let mut killed = Vec::new();
-        let Self { requests, witness, failed, .. } = self;
+        let Self { requests, witness, failed, settings, .. } = self;
         requests.retain(|id, request| {
             let open = matches!(request.status, Status::InQueue | Status::InProgress);
             if open && request.submitted + request.ttl <= now {
@@ -291,7 +289,7 @@ impl Platform {
                 witness.ended(id, now, End::TimedOut);
                 killed.push(worker);
             }
-            request.ended.is_none_or(|ended| ended + KEPT > now)
+            request.ended.is_none_or(|ended| ended + settings.kept > now)
         });
         for id in killed {
             if let Some(worker) = self.workers.get_mut(&id) {

@@ -19,7 +19,7 @@ pub(crate) enum End {
     /// With these words.
     Done(Value),
     WorkerDied,
-    /// The worker gave up to post its result, which was refused each time.
+    /// The worker never got it, or gave up to post its result, which was refused each time.
     ResultLost,
     TimedOut,
     /// Its request was deleted under it.
@@ -49,7 +49,7 @@ pub(crate) struct Witness {
     pub(crate) pings: u64,
     /// Time of workers that had no work while requests waited: they could not take, or the requests were held back.
     pub(crate) parted: Millis,
-    /// Results whose answer was spoilt: they may come again.
+    /// Requests whose hand-out or result was spoilt: a result may come again, or never.
     spoilt: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Witness {
         }
     }
 
-    /// A result that will be refused, or whose answer will be spoilt.
+    /// A hand-out that will not arrive, a result that will be refused, or whose answer will be spoilt.
     pub(crate) fn spoil(&mut self, request: &str) {
         self.spoilt.push(request.to_owned());
     }

@@ -98,7 +98,13 @@ impl Endpoint {
         let _withdraw = Withdraw { endpoint: self, worker, take };
         let offer = self.offered(worker, take, batch.unwrap_or(1)).await;
         match (offer, trouble) {
-            (_, Some(Trouble::Deny(status))) => Answer::Empty(status),
+            (offer, Some(Trouble::Deny(status))) => {
+                if let Offer::Jobs(jobs) = offer {
+                    let ids = jobs.iter().filter_map(|job| job["id"].as_str());
+                    ids.for_each(|id| self.with(|platform, _| platform.witness.spoil(id)));
+                }
+                Answer::Empty(status)
+            }
             (Offer::Jobs(jobs), _) if batch.is_some() => Answer::Json(200, Value::Array(jobs)),
             (Offer::Jobs(jobs), _) => Answer::Json(200, jobs.into_iter().next().unwrap_or_default()),
             // What the published worker calls expected where FlashBoot is on.
