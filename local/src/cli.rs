@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rotoless_api::LegacyApi;
+use rotoless_aws::wakers::Home;
 use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::policy::Policy;
@@ -13,6 +14,8 @@ use rotoless_core::rate::Rates;
 use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique};
 
 use crate::operate::arguments::OperateCommand;
+use crate::runpod::arguments::RunPodCommand;
+use crate::simulate::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -43,10 +46,15 @@ pub(crate) enum Command {
     /// An operator's work on a deployment's tables and bucket
     #[command(subcommand)]
     Operate(OperateCommand),
+    /// The endpoint on RunPod whose workers a deployment wakes
+    #[command(subcommand, name = "runpod")]
+    RunPod(RunPodCommand),
     /// Say what this machine lacks, and how to get it; with --remote, what a deployment lacks
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
+    /// What a load would wait and cost on GPUs that scale from zero: docs/SCALE.md
+    Simulate(Box<SimulateArgs>),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler(GpuHandlerArgs),
 }
@@ -56,6 +64,9 @@ pub(crate) struct GpuHandlerArgs {
     /// Serve one session, as the job of RunPod in this file would start it: {"input":{…}}; the answer goes to standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) test_input: Option<PathBuf>,
+    /// Serve nothing: say by the exit code whether the worker of this WORK_DIR gave a sign of life within a minute
+    #[arg(long, conflicts_with = "test_input")]
+    pub(crate) healthy: bool,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +101,17 @@ pub(crate) struct DataDir {
     /// Where the service keeps everything
     #[arg(long, value_name = "D", env = "ROTOLESS_DATA_DIR", default_value = "rotoless-data")]
     pub(crate) data_dir: PathBuf,
+}
+
+/// Workers elsewhere that start when work comes.
+#[derive(Debug, Args)]
+pub(crate) struct WakeArgs {
+    /// Wake workers there, besides those that poll: none, runpod or ecs; RUNPOD_… and ECS_… of the environment say how
+    #[arg(long, value_name = "HOME", env = "WAKER", default_value_t = Home::None)]
+    pub(crate) waker: Home,
+    /// Workers at once there
+    #[arg(long, value_name = "N", env = "WORKERS_MAX", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) workers_max: u32,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +153,8 @@ pub(crate) struct UpArgs {
     /// Start no worker: jobs stay pending until one connects by worker.env of the data directory
     #[arg(long)]
     pub(crate) no_worker: bool,
+    #[command(flatten)]
+    pub(crate) wakes: WakeArgs,
     /// Silence after which a worker counts as dead and its job goes to the next one, in seconds
     // On one machine short, because a restart must not wait two minutes for its own ghost. The least is SQS's patience
     // as the worker takes it.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use aws_sdk_sqs::types::QueueAttributeName;
 use rotoless_contract::ClientId;
 use rotoless_contract::queue::QueueMessage;
-use rotoless_core::ports::{StoreError, WorkQueue};
+use rotoless_core::ports::{StoreError, Waiting, WorkQueue};
+use rotoless_core::wake::Backlog;
 
 use crate::error::{Effect, classify};
 
@@ -23,24 +24,30 @@ impl SqsQueue {
     pub fn new(client: aws_sdk_sqs::Client, url: impl Into<String>) -> Self {
         Self { client, url: url.into() }
     }
+}
 
-    /// About how many messages wait to be received; lags by up to a minute on AWS.
-    ///
-    /// # Errors
-    /// [`StoreError`] as SQS failed.
-    pub async fn visible_count(&self) -> Result<u32, StoreError> {
-        let name = QueueAttributeName::ApproximateNumberOfMessages;
+#[async_trait]
+impl Waiting for SqsQueue {
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        let [visible, in_flight] = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
         let reply = self
             .client
             .get_queue_attributes()
             .queue_url(&self.url)
-            .attribute_names(name.clone())
+            .attribute_names(visible.clone())
+            .attribute_names(in_flight.clone())
             .send()
             .await
             .map_err(|e| classify(e, Effect::None).error)?;
-        let text = reply.attributes.as_ref().and_then(|all| all.get(&name)).map(String::as_str).unwrap_or_default();
-        text.parse()
-            .map_err(|e: std::num::ParseIntError| StoreError::Corrupt { what: "message count", source: e.into() })
+        let count = |name| {
+            let text = reply.attributes.as_ref().and_then(|all| all.get(&name)).map(String::as_str).unwrap_or_default();
+            text.parse()
+                .map_err(|e: std::num::ParseIntError| StoreError::Corrupt { what: "message count", source: e.into() })
+        };
+        Ok(Backlog { visible: count(visible)?, in_flight: count(in_flight)? })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::rate::{Bucket, Meter, PerMinute};
 use crate::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord, KeyRecord};
 use crate::signing::Signing;
 use crate::usage::{CallRecord, DayUsage, Tally};
+use crate::wake::{Backlog, Memory, Outstanding};
 
 /// A dependency failed. Classified by the adapter; nobody reads its text to decide.
 #[derive(Debug, thiserror::Error)]
@@ -373,11 +374,36 @@ pub trait WorkQueue: Send + Sync {
     async fn send(&self, message: &QueueMessage, client: &ClientId) -> Result<(), StoreError>;
 }
 
-/// Makes workers exist. A wake is a hint: losing or doubling it changes latency, never correctness.
+/// What waits in the queue of work.
+#[async_trait]
+pub trait Waiting: Send + Sync {
+    /// Its counts, which may lag by a minute.
+    async fn backlog(&self) -> Result<Backlog, StoreError>;
+}
+
+/// Makes workers exist. A wake is a hint: losing, doubling or throwing it away changes latency, never correctness.
 #[async_trait]
 pub trait Waker: Send + Sync {
-    /// Asks for `n` sessions.
+    /// Asks for `n` sessions. Called after what they are for is visible in the queue, never before.
     async fn wake(&self, n: u32) -> Result<(), StoreError>;
+
+    /// What was asked for and has not become a session, and the workers there are.
+    async fn outstanding(&self) -> Result<Outstanding, StoreError>;
+
+    /// Throws away the wakes that have not become a session. How many it were, where that is known.
+    async fn purge(&self) -> Result<u32, StoreError>;
+
+    /// Allows no worker any more until a person does.
+    async fn stop(&self) -> Result<(), StoreError>;
+}
+
+/// What [`crate::wake::decide`] remembers. Two that remember at once do no harm: the later one wins.
+#[async_trait]
+pub trait WakeMemory: Send + Sync {
+    /// As it was last remembered; the default before that.
+    async fn recall(&self) -> Result<Memory, StoreError>;
+    /// Replaces it.
+    async fn remember(&self, memory: &Memory) -> Result<(), StoreError>;
 }
 
 /// The time.

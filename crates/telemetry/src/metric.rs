@@ -67,6 +67,26 @@ metrics! {
     OldestDueSeconds: Seconds,
     /// Messages that no worker has received, as the sweep saw them.
     JobsQueued: Count,
+    /// Sessions that the sweep asked the wake service for.
+    WakesPosted: Count,
+    /// Sessions that it asked for in vain.
+    WakesLost: Count,
+    /// Sessions asked for that have not begun, as the wake service counts them.
+    WakesQueued: Count,
+    /// Workers in a session, paid for.
+    WorkersRunning: Count,
+    /// Workers that the wake service has no machine for.
+    WorkersThrottled: Count,
+    /// 1: the wake service did not say what it does.
+    WakeServiceSilent: Count,
+    /// 1: the wake service allows no worker.
+    WorkersForbidden: Count,
+    /// 1: messages wait, and no worker has run or begun for minutes.
+    WorkersBarred: Count,
+    /// 1: wakes that nobody took up for a quarter of an hour: they were thrown away and posted anew.
+    WakesStuck: Count,
+    /// 1: workers run although there has been no work for minutes.
+    WorkersIdling: Count,
     /// Length of an attempt, from its claim until it ended or was found ended.
     AttemptSeconds: Seconds,
     /// Of a completed run: seconds of all its attempts over seconds of output. Exports, which run no model, do not count.

@@ -13,8 +13,9 @@ use rotoless_contract::{Attempt, ClientId, JobId, UploadId};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, JobRecord};
-use rotoless_core::usecase::Sweep;
-use rotoless_sweep::{Backlog, Tick};
+use rotoless_core::usecase::{Sweep, Wakes};
+use rotoless_core::wake::{Backlog, Memory, Outstanding, WakePolicy};
+use rotoless_sweep::{Tick, Workers};
 
 /// A service without jobs, whose parts can be switched off.
 #[derive(Default)]
@@ -23,6 +24,7 @@ struct Quiet {
     queued_wakes: u32,
     jobs_down: bool,
     queue_down: bool,
+    service_down: bool,
     swept: AtomicU32,
     wakes: Mutex<Vec<u32>>,
 }
@@ -103,16 +105,36 @@ impl Waker for Quiet {
         self.wakes.lock().unwrap().push(n);
         Ok(())
     }
+
+    async fn outstanding(&self) -> Result<Outstanding, StoreError> {
+        down(self.service_down)?;
+        Ok(Outstanding { queued: self.queued_wakes, running: 1, ..Outstanding::default() })
+    }
+
+    async fn purge(&self) -> Result<u32, StoreError> {
+        unreachable!("nothing is stuck")
+    }
+
+    async fn stop(&self) -> Result<(), StoreError> {
+        unreachable!("nobody idles")
+    }
 }
 
 #[async_trait]
-impl Backlog for Quiet {
-    async fn visible(&self) -> Result<u32, StoreError> {
-        down(self.queue_down).map(|()| self.visible)
+impl WakeMemory for Quiet {
+    async fn recall(&self) -> Result<Memory, StoreError> {
+        Ok(Memory::default())
     }
 
-    async fn queued_wakes(&self) -> Result<u32, StoreError> {
-        Ok(self.queued_wakes)
+    async fn remember(&self, _: &Memory) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Waiting for Quiet {
+    async fn backlog(&self) -> Result<Backlog, StoreError> {
+        down(self.queue_down).map(|()| Backlog { visible: self.visible, in_flight: 0 })
     }
 }
 
@@ -138,7 +160,15 @@ fn tick(world: &Arc<Quiet>) -> Tick {
         entropy: world.clone(),
         policy: Arc::new(Policy::default()),
     };
-    Tick { sweep: Arc::new(sweep), backlog: world.clone(), waker: world.clone(), workers_max: 3 }
+    let wakes = Wakes {
+        waiting: world.clone(),
+        first: world.clone(),
+        second: None,
+        memory: world.clone(),
+        clock: world.clone(),
+        policy: WakePolicy { workers_max: 3, sessions_a_look: 1, ..WakePolicy::default() },
+    };
+    Tick { sweep: Arc::new(sweep), workers: Workers::Woken(Arc::new(wakes)) }
 }
 
 /// G-17.
@@ -149,7 +179,8 @@ async fn a_waiting_message_without_a_wake_gets_one_and_never_more_than_there_may
     {
         let world = Arc::new(Quiet { visible, queued_wakes, ..Quiet::default() });
         let ticked = tick(&world).run().await.unwrap();
-        assert_eq!((ticked.visible, ticked.woken), (visible, woken.unwrap_or(0)));
+        let posted = ticked.woken.map(|woken| woken.wakes);
+        assert_eq!((ticked.backlog.visible, posted), (visible, Some(woken.unwrap_or(0))));
         assert_eq!(*world.wakes.lock().unwrap(), woken.into_iter().collect::<Vec<_>>());
     }
 }
@@ -174,6 +205,28 @@ async fn a_tick_that_comes_to_its_end_is_a_sign_of_life_and_says_what_it_found()
     let world = Arc::new(Quiet { visible: 7, ..Quiet::default() });
     let mut ticked = tick(&world).run().await.unwrap();
     ticked.swept.oldest_due_seconds = 42;
-    let figures = ticked.figures().map(|(metric, figure)| (metric.name(), figure));
-    assert_eq!(figures, [("SweepHeartbeat", 1.0), ("OldestDueSeconds", 42.0), ("JobsQueued", 7.0)]);
+    let figures: Vec<_> = ticked.figures().iter().map(|(metric, figure)| (metric.name(), *figure)).collect();
+    assert_eq!(figures[..3], [("SweepHeartbeat", 1.0), ("OldestDueSeconds", 42.0), ("JobsQueued", 7.0)]);
+    assert_eq!(figures[3..6], [("WakesPosted", 3.0), ("WakesLost", 0.0), ("WakesQueued", 0.0)]);
+    let findings = ["WakeServiceSilent", "WorkersForbidden", "WorkersBarred", "WakesStuck", "WorkersIdling"];
+    assert_eq!(figures[8..], findings.map(|name| (name, 0.0)));
+}
+
+/// TW-14: a wake service that answers nothing is woken all the same, a little, and people are told.
+#[tokio::test]
+async fn a_wake_service_that_is_silent_gets_one_wake_a_tick_and_is_an_alarm() {
+    let world = Arc::new(Quiet { visible: 7, service_down: true, ..Quiet::default() });
+    let ticked = tick(&world).run().await.unwrap();
+    assert_eq!(*world.wakes.lock().unwrap(), [1]);
+    assert!(ticked.figures().iter().any(|(metric, figure)| metric.name() == "WakeServiceSilent" && *figure == 1.0));
+}
+
+/// Workers that poll are counted on and not woken; what waits is told all the same.
+#[tokio::test]
+async fn workers_that_poll_are_not_woken() {
+    let world = Arc::new(Quiet { visible: 7, ..Quiet::default() });
+    let ticked = Tick { workers: Workers::Polling(world.clone()), ..tick(&world) }.run().await.unwrap();
+    assert_eq!((ticked.backlog.visible, ticked.woken.is_none()), (7, true));
+    assert!(world.wakes.lock().unwrap().is_empty());
+    assert_eq!(ticked.figures().len(), 3);
 }

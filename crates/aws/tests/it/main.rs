@@ -28,5 +28,6 @@ mod money;
 mod objects;
 mod queue;
 mod records;
+mod runpod;
 mod second_opinion;
 mod world;

@@ -15,6 +15,7 @@ use rotoless_core::ledger::{Balance, Cause, Movement};
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
 use rotoless_core::signing::Signing;
+use rotoless_core::wake::Outstanding;
 
 /// A call of a port, as far as faults and the order of calls tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -399,6 +400,18 @@ impl Waker for Store {
             tables.wakes += n;
             Ok(())
         })
+    }
+
+    async fn outstanding(&self) -> Result<Outstanding, StoreError> {
+        Ok(Outstanding::default())
+    }
+
+    async fn purge(&self) -> Result<u32, StoreError> {
+        Ok(0)
+    }
+
+    async fn stop(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

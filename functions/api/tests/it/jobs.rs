@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rotoless_contract::worker::FailureReason;
 use rotoless_contract::{Background, Model};
-use rotoless_core::ports::Jobs as _;
+use rotoless_core::ports::{Jobs as _, Waiting as _};
 use serde_json::{Value, json};
 
 use crate::world::{Reply, World};
@@ -45,7 +45,7 @@ async fn a_job_is_made_by_flat_fields_alone_and_read_at_top_level() {
         assert_eq!(job.json[field], value, "{field}");
     }
     assert!(job.json["created_at"].as_str().unwrap().ends_with('Z'));
-    assert_eq!(world.queue.visible_count().await.unwrap(), 1);
+    assert_eq!(world.queue.backlog().await.unwrap().visible, 1);
     assert_eq!(world.credits(&key).await, [97.0, 3.0, 0.0]);
 }
 
@@ -111,7 +111,7 @@ async fn a_second_start_starts_nothing_and_one_with_other_options_is_a_conflict(
     }
     start(&json!({"model": "light"})).await.is(409, "conflict");
     assert_eq!(world.credits(&key).await, [97.0, 3.0, 0.0]);
-    assert_eq!(world.queue.visible_count().await.unwrap(), 1);
+    assert_eq!(world.queue.backlog().await.unwrap().visible, 1);
     world.complete(&id, b"x").await;
     assert_eq!(start(&json!({})).await.json["status"], "completed");
     start(&json!({"model": "light"})).await.is(409, "conflict");

@@ -14,6 +14,8 @@ use rotoless_contract::{Attempt, ClientId, DeliveryId, JobId, UploadId};
 use rotoless_core::ports::*;
 use rotoless_core::record::{AttemptRecord, DeliveryRecord, IdempotencyRecord, JobRecord};
 
+use rotoless_core::wake::Outstanding;
+
 use super::super::store::{Indexed, Store};
 
 /// Numbers from one seed (splitmix64).
@@ -213,5 +215,17 @@ impl WorkQueue for Chaos {
 impl Waker for Chaos {
     async fn wake(&self, n: u32) -> Result<(), StoreError> {
         self.disturbed(|| self.inner.wake(n)).await
+    }
+
+    async fn outstanding(&self) -> Result<Outstanding, StoreError> {
+        self.inner.outstanding().await
+    }
+
+    async fn purge(&self) -> Result<u32, StoreError> {
+        self.inner.purge().await
+    }
+
+    async fn stop(&self) -> Result<(), StoreError> {
+        self.inner.stop().await
     }
 }
