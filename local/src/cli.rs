@@ -15,6 +15,7 @@ use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique}
 
 use crate::operate::arguments::OperateCommand;
 use crate::runpod::arguments::RunPodCommand;
+use crate::simulate::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -52,6 +53,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
+    /// What a load would wait and cost on GPUs that scale from zero: docs/SCALE.md
+    Simulate(Box<SimulateArgs>),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler(GpuHandlerArgs),
 }
@@ -61,6 +64,9 @@ pub(crate) struct GpuHandlerArgs {
     /// Serve one session, as the job of RunPod in this file would start it: {"input":{…}}; the answer goes to standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) test_input: Option<PathBuf>,
+    /// Serve nothing: say by the exit code whether the worker of this WORK_DIR gave a sign of life within a minute
+    #[arg(long, conflicts_with = "test_input")]
+    pub(crate) healthy: bool,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ mod operate;
 mod remove;
 mod runpod;
 mod service_file;
+mod simulate;
 mod up;
 
 use std::io::IsTerminal;
@@ -55,10 +56,14 @@ fn run(command: Command) -> Result<()> {
             None => doctor::run(&args),
         },
         Command::Bench(args) => bench::run(&args),
+        Command::GpuHandler(args) if args.healthy => {
+            Ok(rotoless_gpu_handler::check_health(&rotoless_gpu_handler::Config::work_dir_from_env())?)
+        }
         Command::GpuHandler(args) => match &args.test_input {
             None => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
             Some(file) => block_on(test_session(file)),
         },
+        Command::Simulate(args) => simulate::simulate(&args),
     }
 }
 

@@ -130,6 +130,7 @@ fn up_args(data_dir: &Path, models: &Path) -> Result<UpArgs> {
         | Command::RunPod(_)
         | Command::Doctor(_)
         | Command::Bench(_)
+        | Command::Simulate(_)
         | Command::GpuHandler(_) => anyhow::bail!("`up` was not understood"),
     }
 }
