@@ -199,12 +199,11 @@ impl Door {
 fn values_of_env(body: &Value, found: &mut Vec<String>) {
     let Value::Object(fields) = body else { return };
     for (name, value) in fields {
-        match value {
-            Value::Object(env) if name == "env" => {
-                found.extend(env.values().filter_map(Value::as_str).map(str::to_owned));
-            }
-            other => values_of_env(other, found),
+        if name == "env" {
+            let values = value.as_object().into_iter().flat_map(serde_json::Map::values);
+            found.extend(values.filter_map(Value::as_str).map(str::to_owned));
         }
+        values_of_env(value, found);
     }
 }
 
