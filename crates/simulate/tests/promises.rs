@@ -135,7 +135,7 @@ fn with_no_wake_from_any_submit_each_job_starts_within_two_ticks_and_a_start() {
     let woken = checked(&scenario);
     // The scaler's patience, the start, the way to the poll, the first frame.
     let start = 4. + 10. + 1. + 2.;
-    assert!(woken.wait.max <= start && woken.wakes_by_look == 0, "{woken:?}");
+    assert!(woken.wait.max <= start, "{:?}", woken.wait);
 
     scenario.faults.wake_omitted = 1.;
     let found = checked(&scenario);
@@ -155,6 +155,21 @@ fn with_half_of_all_wakes_lost_every_job_is_served() {
     scenario.fleet.wakes_in_ten_seconds = 0;
     let deaf = checked(&scenario);
     assert_eq!((deaf.completed, deaf.expired), (0, deaf.jobs), "where no wake is heard the jobs expire");
+}
+
+/// The queue's counts are a while old: what was taken meanwhile is woken for once more. It costs polls, never a job.
+#[test]
+fn counts_that_lag_cost_empty_polls_and_nothing_else() {
+    let behind = |lag| {
+        let mut scenario = with_workers(day("poisson", 400.), 50);
+        scenario.fleet.starts = "fixed:10".parse().unwrap();
+        scenario.control.counts_lag = Micros::seconds(lag);
+        checked(&scenario)
+    };
+    let (fresh, stale) = (behind(0), behind(30));
+    assert!(fresh.empty_polls * 10 < stale.empty_polls, "{} and {}", fresh.empty_polls, stale.empty_polls);
+    assert!(stale.gpu_hours > fresh.gpu_hours && stale.wait.mean <= fresh.wait.mean * 1.01);
+    assert_eq!(fresh.completed, stale.completed);
 }
 
 #[test]
@@ -269,7 +284,7 @@ fn a_session_that_drains_pays_for_empty_polls() {
     };
     let (one, drain) = (of(Session::One), of(Session::Drain));
     assert_eq!(one.completed, drain.completed);
-    assert!(drain.empty_polls > one.empty_polls * 5, "{} and {}", drain.empty_polls, one.empty_polls);
+    assert!(drain.empty_polls > one.empty_polls * 3, "{} and {}", drain.empty_polls, one.empty_polls);
     assert!(drain.gpu_hours > one.gpu_hours * 1.1, "{} and {} h", drain.gpu_hours, one.gpu_hours);
 }
 
