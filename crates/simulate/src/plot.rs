@@ -84,7 +84,7 @@ fn panel(
         .build_cartesian_2d(0. ..width, 0. ..height * 1.05)?;
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_desc("hours")
         .y_desc(name)
         .x_labels(13)
