@@ -226,7 +226,7 @@ fn after_a_burst_no_worker_is_left() {
     let report = checked(&scenario);
     assert_eq!((report.completed, report.workers_peak), (50, 10));
     let last_work = report.rows.iter().rfind(|row| row.working > 0).unwrap().seconds;
-    let last_worker = report.rows.iter().rfind(|row| row.starting + row.idle + row.working > 0).unwrap().seconds;
+    let last_worker = report.rows.iter().rfind(|row| row.workers > 0).unwrap().seconds;
     assert!(last_worker <= last_work + 120., "work until {last_work}, workers until {last_worker}");
 }
 
