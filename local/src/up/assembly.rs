@@ -16,7 +16,7 @@ use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::{Policy, Pricing};
 use rotoless_core::ports::Clock;
 use rotoless_core::rate::{PerMinute, Rates};
-use rotoless_core::usecase::{AttemptCalls, Claims, Deliver, Sweep};
+use rotoless_core::usecase::{AttemptCalls, Claims, Deliver, Drainers, Sweep};
 use rotoless_deliver::EgressSender;
 use rotoless_embedded::Embedded;
 use rotoless_matting::fetch;
@@ -112,6 +112,7 @@ impl Assembly {
         let callback = CallbackState {
             claims: Arc::new(claims),
             attempts: Arc::new(attempts),
+            drainers: Arc::new(Drainers { eventcount: store.clone(), clock: clock.clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
             secrets: Arc::new(WorkerSecrets {
