@@ -453,11 +453,7 @@ fn holds(protocol: Protocol) {
 /// G-17, TW-14
 #[test]
 fn no_message_is_stranded_by_one_draining_worker_or_by_several() {
-    for protocol in [
-        Protocol { jobs: 1, faults: 3, ..SHIPPED },
-        SHIPPED,
-        Protocol { workers_max: 2, ..SHIPPED },
-    ] {
+    for protocol in [Protocol { jobs: 1, faults: 3, ..SHIPPED }, SHIPPED, Protocol { workers_max: 2, ..SHIPPED }] {
         holds(protocol);
     }
 }

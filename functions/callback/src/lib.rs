@@ -138,11 +138,7 @@ type JobPath = Result<Path<JobId>, axum::extract::rejection::PathRejection>;
 type AttemptPath = Result<Path<(JobId, Attempt)>, axum::extract::rejection::PathRejection>;
 
 /// A call of one worker's life, accepted as signed by the fleet.
-async fn worker_call(
-    state: &CallbackState,
-    path: WorkerPath,
-    request: Request,
-) -> Result<(WorkerId, Bytes), Problem> {
+async fn worker_call(state: &CallbackState, path: WorkerPath, request: Request) -> Result<(WorkerId, Bytes), Problem> {
     let Path(id) = path?;
     Span::current().record("worker.id", display(&id));
     let (parts, body) = read(request).await?;

@@ -83,7 +83,7 @@ impl Store {
             .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
     }
 
-    async fn count(&self, update: &UpdateItemFluentBuilder) -> Result<Written, StoreError> {
+    async fn update_count(&self, update: &UpdateItemFluentBuilder) -> Result<Written, StoreError> {
         let _turn = self.turn().await?;
         let mut tries = Tries::begin();
         loop {
@@ -112,7 +112,7 @@ async fn once(update: &UpdateItemFluentBuilder) -> Result<Written, StoreError> {
 impl Eventcounts for Store {
     async fn ring(&self) -> Result<Eventcount, StoreError> {
         let update = self.eventcount("ADD seq :one").expression_attribute_values(":one", n(1));
-        match self.count(&update).await? {
+        match self.update_count(&update).await? {
             Written::Done(item) | Written::Refused(item) => read(&item),
         }
     }
@@ -124,7 +124,7 @@ impl Eventcounts for Store {
             .expression_attribute_values(":until", ms(until))
             .expression_attribute_values(":none", n(0))
             .expression_attribute_values(":one", n(1));
-        match self.count(&update).await? {
+        match self.update_count(&update).await? {
             Written::Done(item) | Written::Refused(item) => read(&item),
         }
     }
@@ -135,18 +135,17 @@ impl Eventcounts for Store {
             .condition_expression("attribute_exists(#worker)")
             .expression_attribute_names("#worker", attribute(worker))
             .expression_attribute_values(":until", ms(until));
-        match self.count(&update).await? {
+        match self.update_count(&update).await? {
             Written::Done(item) | Written::Refused(item) => read(&item),
         }
     }
 
     async fn sleep(&self, worker: &WorkerId, seq: Option<u64>) -> Result<bool, StoreError> {
-        let mut update =
-            self.eventcount("REMOVE #worker").expression_attribute_names("#worker", attribute(worker));
+        let mut update = self.eventcount("REMOVE #worker").expression_attribute_names("#worker", attribute(worker));
         if let Some(seq) = seq {
             update = update.condition_expression("seq = :seq").expression_attribute_values(":seq", n(seq));
         }
-        Ok(matches!(self.count(&update).await?, Written::Done(_)))
+        Ok(matches!(self.update_count(&update).await?, Written::Done(_)))
     }
 
     async fn reserve(&self, risen: u64, now: Timestamp, until: Timestamp) -> Result<bool, StoreError> {
@@ -169,7 +168,7 @@ impl Eventcounts for Store {
             .eventcount("REMOVE coming_ms")
             .condition_expression("coming_ms = :until")
             .expression_attribute_values(":until", ms(until));
-        self.count(&update).await.map(drop)
+        self.update_count(&update).await.map(drop)
     }
 
     async fn forget(&self, worker: &WorkerId, until: Timestamp) -> Result<(), StoreError> {
@@ -178,6 +177,6 @@ impl Eventcounts for Store {
             .condition_expression("#worker = :until")
             .expression_attribute_names("#worker", attribute(worker))
             .expression_attribute_values(":until", ms(until));
-        self.count(&update).await.map(drop)
+        self.update_count(&update).await.map(drop)
     }
 }

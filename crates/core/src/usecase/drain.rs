@@ -87,7 +87,12 @@ impl Waker for DrainWaker {
         }
         match self.starter.start(start, &count.seq.to_string()).await {
             Ok(started) => {
-                tracing::info!(workers.asked = start, workers.started = started, workers.awake = awake, "workers start");
+                tracing::info!(
+                    workers.asked = start,
+                    workers.started = started,
+                    workers.awake = awake,
+                    "workers start"
+                );
                 Ok(())
             }
             Err(err) => {
