@@ -19,8 +19,10 @@ use rotoless_contract::worker::{
 use rotoless_matting::Finished;
 use tokio::sync::oneshot;
 
+use crate::ailment::Ailment;
 use crate::control::{CallError, Control};
 use crate::detail::shown;
+use crate::fitness::is_disk_full;
 use crate::links::{Link, Links, Set};
 use crate::live::{Live, StopCause};
 use crate::matting::{Fault, MatteFile, Matting, Measured, Order, SegmentFiles};
@@ -79,6 +81,8 @@ pub(crate) enum Ended {
     JobOver,
     /// Somebody else has the job, or committed this run.
     Stale,
+    /// It failed by what is wrong with this worker.
+    Ailing { ailment: Ailment, detail: String },
     /// The control plane did not answer, or not in a way that could be acted on.
     Unheard,
 }
@@ -90,6 +94,17 @@ impl From<StopCause> for Ended {
 }
 
 impl Ended {
+    /// The same, seen beside the directory that the attempt worked in: programs that are not ours say in words only that
+    /// they had no room, and nobody reads them.
+    pub(crate) fn on_disk(self, dir: &Path) -> Self {
+        match self {
+            Self::Failed { reason: FailureReason::InternalError, detail } if is_disk_full(dir) => {
+                Self::Ailing { ailment: Ailment::DiskFull, detail }
+            }
+            other => other,
+        }
+    }
+
     pub(crate) fn failed(reason: FailureReason, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::Failed { reason, detail: shown(error) }
     }
@@ -352,7 +367,10 @@ impl Attempt<'_> {
     fn faulted(&self, fault: &Fault) -> Ended {
         match self.live.cause() {
             Some(cause) if fault.cancelled => Ended::Stopped(cause),
-            Some(_) | None => Ended::failed(fault.reason, fault),
+            Some(_) | None => match fault.ailment {
+                Some(ailment) => Ended::Ailing { ailment, detail: shown(fault) },
+                None => Ended::failed(fault.reason, fault),
+            },
         }
     }
 }

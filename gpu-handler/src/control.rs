@@ -80,6 +80,21 @@ impl Control {
         Self { http, base, clock, call, retry_first, retry_cap }
     }
 
+    /// Learns how wrong this host's clock is from whatever the control plane answers. A worker that hears nothing works
+    /// all the same: the first refused signature tells it.
+    pub(crate) async fn look_at_the_clock(&self) {
+        let asked = tokio::time::timeout(self.call, self.http.get(self.base.clone()).send());
+        match asked.await {
+            Ok(Ok(response)) => {
+                self.learn_time(&response);
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(error = shown(&error.without_url()), "the control plane does not answer yet");
+            }
+            Err(_) => tracing::warn!("the control plane does not answer yet"),
+        }
+    }
+
     /// One call, repeated once with the server's time when our clock was at fault.
     pub(crate) async fn call<B: Serialize + Sync, R: DeserializeOwned>(
         &self,

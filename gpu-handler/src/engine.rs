@@ -1,5 +1,6 @@
 //! The real engine behind the seam of [`crate::matting`].
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use rotoless_contract::worker::MediaLimits;
 use rotoless_matting::segments::Segments;
 use rotoless_matting::{Engine, EngineError, Finished, MatteUse, Probe, Task, Watch};
 
+use crate::ailment::Ailment;
 use crate::detail::shown;
 use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
 
@@ -63,6 +65,37 @@ impl Measured for MeasuredFile {
 
 impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
-        Self { reason: error.reason(), cancelled: error.is_cancelled(), detail: shown(&error) }
+        let ailment = match &error {
+            EngineError::DeviceLost { .. } => Some(Ailment::DeviceLost),
+            EngineError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => Some(Ailment::DiskFull),
+            _ => None,
+        };
+        Self { reason: error.reason(), cancelled: error.is_cancelled(), ailment, detail: shown(&error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rotoless_contract::worker::FailureReason;
+    use rotoless_matting::Device;
+
+    use super::*;
+
+    /// TW-7
+    #[test]
+    fn a_lost_device_and_a_full_disk_are_the_workers_and_a_broken_video_is_not() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap().write(b"x").unwrap_err();
+        let full = EngineError::Io { what: "cannot write", source: full };
+        let lost = EngineError::DeviceLost { device: Device::Cuda(0), source: Box::new(EngineError::NoVideoStream) };
+        for (error, ailment, reason) in [
+            (full, Some(Ailment::DiskFull), FailureReason::InternalError),
+            (lost, Some(Ailment::DeviceLost), FailureReason::InternalError),
+            (EngineError::NotAVideo, None, FailureReason::InvalidMedia),
+        ] {
+            let fault = Fault::from(error);
+            assert_eq!((fault.ailment, fault.reason, fault.cancelled), (ailment, reason, false));
+        }
     }
 }

@@ -82,7 +82,7 @@ impl HandedWorker {
     /// `true`: the message is done with, and deleted. `false`: it is visible again soon and wants to be served again.
     ///
     /// # Errors
-    /// [`RunError::EngineHung`]: this process must end for a thread to end. The message was let go.
+    /// [`RunError::Ailing`]: this process must end. The message was let go.
     pub async fn serve(&self, message: HandedMessage, whole: Duration, ends: Instant) -> Result<bool, RunError> {
         let mut worker = self.worker.lock().await;
         let received_at = Instant::now();
@@ -117,7 +117,7 @@ impl HandedWorker {
         worker.dispose(&received, then).await;
         match end {
             Ok(_) => {}
-            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
+            Err(SessionError::Ailing(ailment)) => return Err(RunError::Ailing(ailment)),
             Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
                 tracing::warn!(error = shown(&error), "session failed");
             }

@@ -11,6 +11,7 @@
 //! delays a job and neither loses nor doubles it; the wall clock decides nothing.
 #![deny(missing_docs)]
 
+mod ailment;
 mod attempt;
 mod backoff;
 mod clock;
@@ -19,6 +20,7 @@ mod connect;
 mod control;
 mod detail;
 mod engine;
+mod fitness;
 mod handed;
 mod kept;
 mod links;
@@ -29,14 +31,22 @@ mod process;
 mod pulse;
 mod queue;
 mod run;
+mod runpod;
 mod segments;
 mod session;
+mod sessions;
+mod test_input;
 #[cfg(test)]
 mod tests;
 mod timing;
 mod transfer;
 
+pub use crate::ailment::Ailment;
 pub use crate::config::{Config, ConfigError, KEYS, Key, StaticCredentials};
+pub use crate::fitness::Unfit;
 pub use crate::handed::{HandedMessage, HandedWorker};
 pub use crate::process::{ParentError, WorkDirError, die_with_parent};
 pub use crate::run::{RunError, run};
+pub use crate::runpod::RunPod;
+pub use crate::sessions::{SESSION_KEYS, Sessions, Start};
+pub use crate::test_input::{TestAnswer, TestInput, TestInputError, test_session};

@@ -27,6 +27,8 @@ pub(crate) enum StopCause {
     Stalled,
     /// This process was asked to end.
     Shutdown,
+    /// This session was asked to end.
+    Dismissed,
 }
 
 impl StopCause {
@@ -40,6 +42,7 @@ impl StopCause {
             Self::Deadline => "deadline",
             Self::Stalled => "stalled",
             Self::Shutdown => "shutdown",
+            Self::Dismissed => "dismissed",
         }
     }
 
@@ -47,7 +50,7 @@ impl StopCause {
     pub(crate) const fn is_quiet(self) -> bool {
         match self {
             Self::JobOver | Self::Stale | Self::LeaseLost | Self::ReceiptLost => true,
-            Self::Deadline | Self::Stalled | Self::Shutdown => false,
+            Self::Deadline | Self::Stalled | Self::Shutdown | Self::Dismissed => false,
         }
     }
 }

@@ -11,6 +11,8 @@ use rotoless_contract::worker::{FailureReason, MediaLimits};
 use rotoless_matting::segments::SegmentStore;
 use rotoless_matting::{Finished, Watch};
 
+use crate::ailment::Ailment;
+
 /// A media engine. Calls block and belong on a thread of their own.
 pub(crate) trait Matting: Send + Sync + 'static {
     /// Measures a local file before any model runs.
@@ -75,6 +77,8 @@ pub(crate) struct Fault {
     pub(crate) reason: FailureReason,
     /// Whether it only obeyed the stop flag.
     pub(crate) cancelled: bool,
+    /// What it says of this worker, whatever the job is.
+    pub(crate) ailment: Option<Ailment>,
     /// For the operator.
     pub(crate) detail: String,
 }

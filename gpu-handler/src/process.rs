@@ -95,6 +95,14 @@ pub fn die_with_parent(parent: u32) -> Result<(), ParentError> {
     if i64::from(nix::unistd::getppid().as_raw()) == i64::from(parent) { Ok(()) } else { Err(ParentError::Gone) }
 }
 
+/// Bytes of this process that are in memory; none where the system does not say.
+pub(crate) fn resident_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
 /// The directory of this worker's temporary files, locked for this process.
 #[derive(Debug)]
 pub(crate) struct WorkDir {

@@ -49,6 +49,7 @@ pub(crate) struct Kept {
     /// When the attempt must have ended.
     pub(crate) deadline: Instant,
     pub(crate) shutdown: Shutdown,
+    pub(crate) dismissed: Shutdown,
     /// When the host will ask the session to end, where it does so by the clock.
     pub(crate) turn_ends: Option<Instant>,
     pub(crate) timing: Timing,
@@ -162,6 +163,9 @@ impl Kept {
         }
         if progress.stage == Stage::Matte && now.saturating_duration_since(progress.moved) >= self.timing.stalled {
             return Some(StopCause::Stalled);
+        }
+        if self.dismissed.since().is_some() {
+            return Some(StopCause::Dismissed);
         }
         if self.turn_ends.is_some_and(|ends| self.ends_within_a_segment(ends, now)) {
             return Some(StopCause::Shutdown);

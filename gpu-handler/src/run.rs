@@ -14,16 +14,20 @@ use rotoless_egress::{Egress, Limits, Policy};
 use rotoless_matting::{Device, Engine, EngineConfig, EngineError, Techniques, Tools, ToolsError};
 use secrecy::ExposeSecret;
 
+use crate::ailment::Ailment;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
 use crate::detail::shown;
 use crate::engine::RealEngine;
+use crate::fitness::{self, Unfit};
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
 use crate::queue::{self, QueueSettings};
+use crate::runpod;
 use crate::session::{SessionEnd, SessionError, Worker};
+use crate::sessions::{Sessions, Start};
 use crate::timing::Timing;
 use crate::transfer::Transfer;
 
@@ -48,18 +52,24 @@ pub enum RunError {
     /// No model's weights are installed.
     #[error("no model is installed")]
     NoModel,
+    /// The host lacks room.
+    #[error("this host is not fit")]
+    Unfit(#[from] Unfit),
     /// Threads or signal handlers cannot be had.
     #[error("the operating system refused")]
     System(#[from] io::Error),
     /// No HTTP client can be made: no TLS roots, most likely.
     #[error("no HTTP client can be made")]
     Http(#[from] reqwest::Error),
-    /// The engine ignores its stop flag. The process must end for its thread to end.
-    #[error("the engine hangs; this process must be replaced")]
-    EngineHung,
+    /// This process must be replaced.
+    #[error("this worker must be replaced")]
+    Ailing(#[from] Ailment),
+    /// The one session that there was to be could not do its work.
+    #[error("the session failed")]
+    Session(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// Serves jobs until SIGTERM or SIGINT. After [`RunError::EngineHung`] the process should exit at once.
+/// Serves jobs until SIGTERM or SIGINT, or as long as its sessions last. After [`RunError::Ailing`] the process should exit at once.
 ///
 /// Installs signal handlers and the TLS provider of the process; needs a Tokio runtime with time and I/O.
 ///
@@ -73,12 +83,40 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
     tracing::debug!(?config, "worker starts");
-    let device = config.compute.device;
-    let worker = prepare(config, shutdown).await?;
-    tracing::info!(worker.id = worker.worker_id, provider = worker.provider, %device, "worker is ready");
-    let outcome = serve(&worker).await;
-    tracing::info!(worker.id = worker.worker_id, "worker ends");
+    let (device, sessions) = (config.compute.device, config.sessions.clone());
+    let worker = match prepare(config, shutdown).await {
+        Ok(worker) => worker,
+        Err(error) => {
+            if let Start::RunPod(platform) = &sessions.start {
+                runpod::say_unhealthy(platform, &error).await;
+            }
+            return Err(error);
+        }
+    };
+    if let Start::RunPod(_) = &sessions.start {
+        worker.control.look_at_the_clock().await;
+    }
+    let (id, starts) = (worker.worker_id.clone(), sessions.start.as_str());
+    tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
+    let outcome = match &sessions.start {
+        Start::Poll => serve(&worker).await,
+        Start::Once => once(&worker).await,
+        Start::RunPod(platform) => runpod::serve(worker, platform, sessions.recycle).await,
+    };
+    tracing::info!(worker.id = id, "worker ends");
     outcome
+}
+
+/// Serves one session: at most one message.
+async fn once(worker: &Worker) -> Result<(), RunError> {
+    match worker.session().await {
+        Ok(end) => {
+            tracing::info!(handled = matches!(end, SessionEnd::Handled { .. }), "session ended");
+            Ok(())
+        }
+        Err(SessionError::Ailing(ailment)) => Err(ailment.into()),
+        Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => Err(RunError::Session(Box::new(error))),
+    }
 }
 
 pub(crate) async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker, RunError> {
@@ -113,12 +151,17 @@ pub(crate) async fn prepare(config: Config, shutdown: Shutdown) -> Result<Worker
         work_dir,
         timing,
         shutdown,
+        dismissed: Shutdown::channel().1,
         turn: None,
     })
 }
 
 /// Opens the engine and looks at all that a job needs, so that a bad host fails here and not in a job.
 fn open_engine(config: &Config) -> Result<Engine, RunError> {
+    let starts = &config.sessions.start;
+    if let Start::RunPod(_) = starts {
+        fitness::check(config.sessions.least, &config.work_dir)?;
+    }
     let tools = Tools::find(config.ffmpeg_path.as_deref().map(AsRef::as_ref))?;
     let missing = tools.missing_codecs()?;
     if !missing.is_empty() {
@@ -140,7 +183,46 @@ fn open_engine(config: &Config) -> Result<Engine, RunError> {
             }
         }
     }
-    if installed == 0 { Err(RunError::NoModel) } else { Ok(engine) }
+    if installed == 0 {
+        return Err(RunError::NoModel);
+    }
+    for model in warm_models(&config.sessions, &engine) {
+        let began = Instant::now();
+        engine.warm_up(model)?;
+        let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(model = model.as_str(), duration_ms, "model is warm");
+    }
+    Ok(engine)
+}
+
+/// Where a wake waits for this very process the model that most jobs ask for is loaded beforehand: one, because one
+/// stays loaded. Elsewhere the first job loads what it needs.
+fn warm_models(sessions: &Sessions, engine: &Engine) -> Vec<Model> {
+    match (&sessions.warm_models, &sessions.start) {
+        (Some(models), _) => models.clone(),
+        (None, Start::RunPod(_)) => {
+            let usual = [Model::Human, Model::Light];
+            usual.into_iter().find(|model| engine.check_model(*model).is_ok()).into_iter().collect()
+        }
+        (None, Start::Poll | Start::Once) => Vec::new(),
+    }
+}
+
+impl RunError {
+    /// Name of the check that failed, for RunPod.
+    pub(crate) const fn check(&self) -> &'static str {
+        match self {
+            Self::Parent(_) | Self::System(_) => "system",
+            Self::WorkDir(_) => "work_dir",
+            Self::Tools(_) | Self::MissingCodecs(_) => "ffmpeg",
+            Self::Engine(EngineError::Device { .. }) => "gpu",
+            Self::Engine(_) => "engine",
+            Self::NoModel => "models",
+            Self::Unfit(unfit) => unfit.check(),
+            Self::Http(_) => "tls",
+            Self::Ailing(_) | Self::Session(_) => "session",
+        }
+    }
 }
 
 async fn credentials(config: &Config) -> Option<SharedCredentialsProvider> {
@@ -171,7 +253,12 @@ pub(crate) async fn serve(worker: &Worker) -> Result<(), RunError> {
                     Duration::ZERO
                 }
             }
-            Err(SessionError::EngineHung) => return Err(RunError::EngineHung),
+            // What lies in the way of one file may not be in that of the next.
+            Err(SessionError::Ailing(ailment @ Ailment::DiskFull)) => {
+                tracing::warn!(error = shown(&ailment), "session failed");
+                backoff.wait(None)
+            }
+            Err(SessionError::Ailing(ailment)) => return Err(ailment.into()),
             Err(error @ (SessionError::Queue(_) | SessionError::Claim(_))) => {
                 tracing::warn!(error = shown(&error), "session failed");
                 backoff.wait(None)

@@ -5,6 +5,7 @@
 //! Invariants: a message is deleted only when the control plane said that it is of no more use; the heartbeat has
 //! ended before the report is sent, so nothing is extended behind a delete.
 
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +18,7 @@ use rotoless_contract::worker::{
 use rotoless_contract::{Attempt as Number, JobId};
 use secrecy::SecretString;
 
+use crate::ailment::Ailment;
 use crate::attempt::{Attempt, Committed, Ended};
 use crate::connect::Connect;
 use crate::control::{CallError, Control};
@@ -51,6 +53,8 @@ pub(crate) struct Worker {
     pub(crate) work_dir: WorkDir,
     pub(crate) timing: Timing,
     pub(crate) shutdown: Shutdown,
+    /// Whoever started the session may want it to end before its time.
+    pub(crate) dismissed: Shutdown,
     /// Where the host takes the worker away after some time, and another one goes on.
     pub(crate) turn: Option<Turn>,
 }
@@ -73,9 +77,9 @@ pub(crate) enum SessionError {
     Queue(#[from] QueueError),
     #[error("the claim had no success")]
     Claim(#[source] CallError),
-    /// The engine ignores its stop flag: only the end of the process stops it.
-    #[error("the engine hangs")]
-    EngineHung,
+    /// This worker must not serve another one.
+    #[error(transparent)]
+    Ailing(#[from] Ailment),
 }
 
 /// What is done with the message.
@@ -88,15 +92,32 @@ pub(crate) enum Then {
 }
 
 impl Worker {
+    /// Makes new connections: those from before a sleep of the process lead nowhere.
+    pub(crate) fn renew(&mut self) -> Result<(), reqwest::Error> {
+        self.control = self.connect.control(&self.timing)?;
+        self.queue = self.connect.queue(&self.timing);
+        self.transfer = self.transfer.renewed()?;
+        Ok(())
+    }
+
     /// Serves one session.
     pub(crate) async fn session(&self) -> Result<SessionEnd, SessionError> {
+        self.session_of(self.timing.receive_wait).await
+    }
+
+    /// Serves one session that waits for its message at most so long.
+    pub(crate) async fn session_of(&self, wait: Duration) -> Result<SessionEnd, SessionError> {
         let received = tokio::select! {
             biased;
             () = self.shutdown.requested() => return Ok(SessionEnd::Idle),
-            received = self.queue.receive(self.timing.receive_wait) => received?,
+            received = self.queue.receive(wait) => received?,
         };
         let received_at = Instant::now();
         let Some(received) = received else { return Ok(SessionEnd::Idle) };
+        if self.dismissed.since().is_some() {
+            self.dispose(&received, Then::Release(Duration::ZERO)).await;
+            return Ok(SessionEnd::Idle);
+        }
         let (end, then) = self.serve(&received, received_at).await;
         self.dispose(&received, then).await;
         end
@@ -188,6 +209,7 @@ impl Worker {
             lease,
             deadline: claimed_at + Duration::from_secs(claim.deadline_seconds.into()),
             shutdown: self.shutdown.clone(),
+            dismissed: self.dismissed.clone(),
             turn_ends: self.turn.map(|turn| turn.ends),
             timing: self.timing.clone(),
         };
@@ -200,20 +222,26 @@ impl Worker {
             Err(error) => Err(Ended::failed(FailureReason::InternalError, &error)),
         };
         self.log(&claim, claimed_at, &live, &outcome);
-        let hung = matches!(outcome, Err(Ended::Hung(_)));
+        let ailment = match &outcome {
+            Err(Ended::Hung(_)) => Some(Ailment::EngineHung),
+            Err(Ended::Ailing { ailment, .. }) => Some(*ailment),
+            Ok(_) | Err(_) => None,
+        };
         let is_in_vain = self.turn.is_some_and(|turn| turn.was_in_vain(&live, claimed_at));
         let then = self.settle(&claim, &live, outcome, is_in_vain).await;
-        let end = if hung {
-            Err(SessionError::EngineHung)
-        } else {
-            Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt })
+        let end = match ailment {
+            Some(ailment) => Err(ailment.into()),
+            None => Ok(SessionEnd::Handled { job: claim.job_id, attempt: claim.attempt }),
         };
         (end, then)
     }
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
     async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Arc<Links>) -> Result<Committed, Ended> {
-        let dir = self.work_dir.attempt().map_err(|error| Ended::failed(FailureReason::InternalError, &error))?;
+        let dir = self.work_dir.attempt().map_err(|error| match error.kind() {
+            ErrorKind::StorageFull => Ended::Ailing { ailment: Ailment::DiskFull, detail: shown(&error) },
+            _ => Ended::failed(FailureReason::InternalError, &error),
+        })?;
         let attempt = Attempt {
             claim,
             live,
@@ -225,6 +253,7 @@ impl Worker {
             dir: dir.path(),
         };
         let outcome = AssertUnwindSafe(attempt.work()).catch_unwind().await;
+        let outcome = outcome.map(|outcome| outcome.map_err(|ended| ended.on_disk(dir.path())));
         if let Err(error) = dir.close() {
             tracing::warn!(error = shown(&error), "temporary files are left");
         }
@@ -254,7 +283,16 @@ impl Worker {
                 StopCause::Shutdown if is_in_vain => {
                     timed_out("not one segment was finished in the time that this host gives an attempt")
                 }
-                StopCause::Shutdown => return self.abandon(claim).await,
+                StopCause::Shutdown => return self.abandon(claim, "the worker was asked to end").await,
+                StopCause::Dismissed => return self.abandon(claim, "the host stopped the session").await,
+            },
+            Err(Ended::Ailing { ailment, detail }) => match ailment {
+                // Nothing that the video could help: it costs no attempt.
+                Ailment::DeviceLost => return self.abandon(claim, &ailment.to_string()).await,
+                Ailment::DiskFull | Ailment::EngineHung | Ailment::CutOff => {
+                    let detail = harmless(&format!("{ailment}: {detail}"));
+                    ReportRequest::Failed { reason: FailureReason::InternalError, detail }
+                }
             },
         };
         let reply = self.report(claim, &report, || live.lease_end()).await;
@@ -278,9 +316,9 @@ impl Worker {
     }
 
     /// The host goes away: short, because its end may come at any moment.
-    async fn abandon(&self, claim: &ClaimReply) -> Then {
+    async fn abandon(&self, claim: &ClaimReply, why: &str) -> Then {
         let until = Instant::now() + self.timing.abandon_report;
-        let report = ReportRequest::Abandoned { detail: "the worker was asked to end".to_owned() };
+        let report = ReportRequest::Abandoned { detail: why.to_owned() };
         let reply = self.report(claim, &report, || until).await;
         match self.after_report(reply) {
             Then::Delete => Then::Delete,
@@ -350,6 +388,7 @@ impl Worker {
             Err(Ended::JobOver) => ("job_over", ""),
             Err(Ended::Stale) => ("stale", ""),
             Err(Ended::Unheard) => ("unheard", ""),
+            Err(Ended::Ailing { ailment, detail }) => (ailment.as_str(), detail.as_str()),
         };
         tracing::info!(
             job.id = claim.job_id.as_str(),

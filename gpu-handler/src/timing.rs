@@ -41,6 +41,22 @@ pub(crate) struct Timing {
     pub(crate) idle_floor: Duration,
     /// Greatest wait between two sessions that failed.
     pub(crate) session_retry_cap: Duration,
+    /// RunPod answers a take within this, or not at all.
+    pub(crate) take_cap: Duration,
+    /// What is on its way when a take is given up has this long to arrive.
+    pub(crate) take_grace: Duration,
+    /// Two takes of which the first brings nothing begin at least this far apart.
+    pub(crate) empty_take_floor: Duration,
+    /// Rest after RunPod said that there are too many takes.
+    pub(crate) too_many_takes: Duration,
+    /// Tries of telling RunPod about a session.
+    pub(crate) done_tries: u32,
+    /// First wait between them.
+    pub(crate) done_retry_first: Duration,
+    /// Greatest wait between them.
+    pub(crate) done_retry_cap: Duration,
+    /// All of them end within this.
+    pub(crate) done_within: Duration,
 }
 
 impl Default for Timing {
@@ -64,6 +80,14 @@ impl Default for Timing {
             transfer_tries: 4,
             idle_floor: Duration::from_secs(1),
             session_retry_cap: Duration::from_secs(30),
+            take_cap: Duration::from_secs(90),
+            take_grace: Duration::from_secs(2),
+            empty_take_floor: Duration::from_millis(500),
+            too_many_takes: Duration::from_secs(5),
+            done_tries: 5,
+            done_retry_first: Duration::from_secs(1),
+            done_retry_cap: Duration::from_secs(10),
+            done_within: Duration::from_secs(60),
         }
     }
 }

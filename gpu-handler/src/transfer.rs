@@ -24,7 +24,7 @@ use tokio_util::io::ReaderStream;
 use crate::backoff::Backoff;
 use crate::detail::shown;
 use crate::links::Link;
-use crate::net::{PlainHttp, UrlError};
+use crate::net::{self, PlainHttp, UrlError};
 use crate::timing::Timing;
 
 /// Bytes read from disk at a time while uploading.
@@ -109,6 +109,11 @@ pub(crate) struct Transfer {
 impl Transfer {
     pub(crate) const fn new(http: Client, egress: Egress, plain: PlainHttp, timing: Timing) -> Self {
         Self { http, egress, plain, timing }
+    }
+
+    /// The same over new connections.
+    pub(crate) fn renewed(&self) -> Result<Self, reqwest::Error> {
+        Ok(Self { http: net::client()?, ..self.clone() })
     }
 
     /// Writes the object to `target`, which holds it whole when this succeeds.

@@ -48,7 +48,14 @@ pub(crate) enum Command {
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
-    GpuHandler,
+    GpuHandler(GpuHandlerArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GpuHandlerArgs {
+    /// Serve one session, as the job of RunPod in this file would start it: {"input":{…}}; the answer goes to standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) test_input: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod service_file;
 mod up;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -52,10 +53,22 @@ fn run(command: Command) -> Result<()> {
             None => doctor::run(&args),
         },
         Command::Bench(args) => bench::run(&args),
-        Command::GpuHandler => {
-            block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) })
-        }
+        Command::GpuHandler(args) => match &args.test_input {
+            None => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
+            Some(file) => block_on(test_session(file)),
+        },
     }
+}
+
+/// One session of a worker, with what RunPod would be told on standard output.
+async fn test_session(file: &Path) -> Result<()> {
+    use std::io::Write;
+    let input = rotoless_gpu_handler::TestInput::read(file)?;
+    let config = rotoless_gpu_handler::Config::from_env_for_one_session()?;
+    let answer = rotoless_gpu_handler::test_session(config, input).await?;
+    writeln!(std::io::stdout(), "{}", answer.json)?;
+    anyhow::ensure!(!answer.is_error, "this worker must not serve jobs");
+    Ok(())
 }
 
 fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {

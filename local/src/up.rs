@@ -150,6 +150,8 @@ fn worker_environment(
         ("AWS_REGION", rotoless_embedded::REGION.to_owned()),
         ("AWS_ACCESS_KEY_ID", secrets.access_key.clone()),
         ("AWS_SECRET_ACCESS_KEY", secrets.secret_key.expose_secret().to_owned()),
+        // This machine keeps it running, whatever else its environment looks like.
+        ("SESSIONS", "poll".to_owned()),
         ("MODELS_DIR", text(models)?),
         ("THREADS", args.threads.to_string()),
         ("DEVICE", args.compute.device.to_string()),

@@ -27,6 +27,9 @@ pub struct QueueMessage {
 pub struct Wake {
     /// Schema version.
     pub v: u32,
+    /// When it was posted, Unix seconds: a session whose wake is old does not wait for long. Readers do without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 pub(crate) fn expose<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {

@@ -30,6 +30,7 @@ fn survives<T: Serialize + DeserializeOwned + Debug>(json: &str) -> T {
 fn the_queue_message_and_the_wake_keep_their_form() {
     survives::<QueueMessage>(include_str!("../../../events/queue-message.json"));
     survives::<Wake>(include_str!("../../../events/wake.json"));
+    survives::<Wake>(r#"{"v":1}"#);
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct Engine {
     registry: Registry,
     /// The model of the last job, ready for the next one. Taken out while it works.
     loaded: Mutex<Option<(Model, Box<dyn Matter>)>>,
+    /// Shows whether the device works.
+    pub(crate) proof: fn(&Hardware) -> Result<(), EngineError>,
 }
 
 /// One job.
@@ -124,7 +126,7 @@ impl Engine {
     /// The registry is wrong, ONNX Runtime is missing or does not load, or the device cannot be used.
     pub fn open(config: EngineConfig) -> Result<Self, EngineError> {
         let registry = Registry::load(&config.models_dir)?;
-        let engine = Self { config, registry, loaded: Mutex::new(None) };
+        let engine = Self { config, registry, loaded: Mutex::new(None), proof: model::prove_device };
         model::open_device(&engine.registry, &engine.config.models_dir, &engine.hardware())?;
         Ok(engine)
     }
@@ -147,6 +149,15 @@ impl Engine {
         model::installed(&self.registry, &self.config.models_dir, model).map(drop)
     }
 
+    /// Loads the model of a role and runs it on two frames, so that the first job finds it ready. A role that needs a
+    /// prompt is only loaded.
+    ///
+    /// # Errors
+    /// Its weights are not there, or the device cannot run it.
+    pub fn warm_up(&self, model: Model) -> Result<(), EngineError> {
+        self.with_model(model, |matter| model::run_on_blank_frames(matter, 2))
+    }
+
     /// Measures a source, within caps of bytes and time.
     ///
     /// # Errors
@@ -155,12 +166,16 @@ impl Engine {
         probe::probe(&self.config.tools, input, limits)
     }
 
-    /// Does one job.
+    /// Does one job. A model that fails is given a second try, with one frame at a time, if the device still works.
     ///
     /// # Errors
     /// See [`EngineError`]; there is no output then, and no process is left.
     pub fn remove_background(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<Finished, EngineError> {
         supported(task.spec)?;
+        self.with_second_try(watch, |engine| engine.make(task, watch))
+    }
+
+    fn make(&self, task: &Task<'_>, watch: &dyn Watch) -> Result<Finished, EngineError> {
         let plan = Plan::of(task, self.threads());
         plan.budget(task)?;
         let (made, output) = match self.segmented(task, &plan)? {
@@ -254,6 +269,21 @@ impl Engine {
 
     pub(crate) fn techniques(&self) -> Techniques {
         self.config.techniques
+    }
+
+    /// Another engine of the same files and tools.
+    pub(crate) fn beside(&self, config: EngineConfig) -> Self {
+        Self { config, registry: self.registry.clone(), loaded: Mutex::new(None), proof: self.proof }
+    }
+
+    /// Lets go of the model that is loaded, if none works with it.
+    pub(crate) fn unload(&self) {
+        drop(self.loaded.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Shows on a small network that the device works.
+    pub(crate) fn prove_device(&self) -> Result<(), EngineError> {
+        (self.proof)(&self.hardware())
     }
 
     pub(crate) const fn config(&self) -> &EngineConfig {

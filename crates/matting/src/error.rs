@@ -79,6 +79,14 @@ pub enum EngineError {
         /// Why.
         source: DeviceError,
     },
+    /// The device was there when the engine was opened, and does not work any more.
+    #[error("{device} is lost")]
+    DeviceLost {
+        /// What the models ran on.
+        device: Device,
+        /// What its proof came to.
+        source: Box<EngineError>,
+    },
     /// The weights or the runtime library cannot be used.
     #[error("model `{model}` cannot be run: {detail}")]
     Model {
@@ -165,6 +173,7 @@ impl EngineError {
             Self::Stalled { .. } => FailureReason::TimedOut,
             Self::Cancelled => FailureReason::Cancelled,
             Self::Device { .. }
+            | Self::DeviceLost { .. }
             | Self::Model { .. }
             | Self::Runtime { .. }
             | Self::Registry(_)

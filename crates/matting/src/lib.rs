@@ -42,6 +42,7 @@ pub mod registry;
 mod scaling;
 mod scene;
 pub mod segments;
+mod setback;
 mod sound;
 mod stills;
 mod techniques;

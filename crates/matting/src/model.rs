@@ -35,6 +35,7 @@ use crate::child::Killer;
 use crate::device::Hardware;
 use crate::error::EngineError;
 use crate::frame::{Frame, Sight, Size};
+use crate::model_picture::PictureMaker;
 use crate::pipeline::stretch::broken_handover;
 use crate::registry::{InputSpec, InstalledFile, ModelEntry, Registry, Work};
 use crate::techniques::Techniques;
@@ -183,9 +184,35 @@ pub(crate) fn open_device(registry: &Registry, models_dir: &Path, hardware: &Har
     session::open_device(registry, models_dir, hardware)
 }
 
+/// Shows that a device that was opened works.
+pub(crate) fn prove_device(hardware: &Hardware) -> Result<(), EngineError> {
+    session::probe(hardware)
+}
+
 #[cfg(test)]
 pub(crate) fn runtime_for_tests(library: &Path) -> ort::environment::Environment {
     session::runtime_for_tests(library)
+}
+
+/// Has a model do on gray frames what a job would have it do first.
+pub(crate) fn run_on_blank_frames(matter: &mut dyn Matter, count: usize) -> Result<(), EngineError> {
+    let size = Size { width: 1280, height: 720 };
+    let picture = matter.picture_size(size);
+    matter.begin(None)?;
+    matter.warm_up(size)?;
+    let mut frame = Frame::new(size);
+    frame.yuv_mut().fill(128);
+    if let Some(input) = matter.input() {
+        let mut maker = PictureMaker::new(size, picture, input);
+        let (colour, tensor) = frame.colour_and_picture();
+        maker.make(colour, tensor)?;
+    }
+    for _ in 0..count {
+        let (sight, matte) = frame.sight_and_matte();
+        matter.matte(sight, picture, matte)?;
+    }
+    matter.forget();
+    Ok(())
 }
 
 fn to_bytes(state: &impl Serialize) -> Result<Vec<u8>, EngineError> {

@@ -221,6 +221,7 @@ fn look(tools: &Tools, file: &Path, promise: &Promise<'_>) -> Result<Probe, Engi
         | EngineError::MissingWeights { .. }
         | EngineError::MissingRuntime { .. }
         | EngineError::Device { .. }
+        | EngineError::DeviceLost { .. }
         | EngineError::Model { .. }
         | EngineError::Runtime { .. }
         | EngineError::Registry(_)

@@ -12,6 +12,7 @@ use rotoless_matting::segments::Stored;
 use rotoless_matting::{Finished, Watch};
 
 use super::world::{Event, Log, SOURCE};
+use crate::ailment::Ailment;
 use crate::matting::{Fault, MatteFile, Matting, Measured, Order};
 
 /// What the engine does with a source.
@@ -27,6 +28,8 @@ pub(super) enum Script {
     Deaf(Duration),
     /// Refuses the source.
     Invalid,
+    /// Finds that the worker itself is not well.
+    Ail(Ailment),
     /// Makes a file and spoils it after it was measured.
     Spoil,
     /// Stores a segment, and goes on for longer than any test waits; stops when asked to.
@@ -101,9 +104,13 @@ impl Measured for Source {
                 std::thread::sleep(how_long);
                 1
             }
+            Script::Ail(ailment) => {
+                let reason = FailureReason::InternalError;
+                return Err(Fault { reason, cancelled: false, ailment: Some(ailment), detail: "by script".to_owned() });
+            }
             Script::Invalid => {
                 let detail = "damaged at https://example.com/a?b".to_owned();
-                return Err(Fault { reason: FailureReason::InvalidMedia, cancelled: false, detail });
+                return Err(Fault { reason: FailureReason::InvalidMedia, cancelled: false, ailment: None, detail });
             }
         };
         let content = format!("matte of {frames} frames").into_bytes();
@@ -153,6 +160,7 @@ fn matte(frames: u64, each: Duration, watch: &dyn Watch) -> Result<u64, Fault> {
                 return Err(Fault {
                     reason: FailureReason::Cancelled,
                     cancelled: true,
+                    ailment: None,
                     detail: "cancelled".to_owned(),
                 });
             }

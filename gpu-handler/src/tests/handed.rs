@@ -6,6 +6,7 @@ use rotoless_contract::worker::{FailureReason, Refusal, ReportRequest};
 
 use super::engine::Script;
 use super::world::{CLAIM_TOKEN, Event, On, Twist, World};
+use crate::ailment::Ailment;
 use crate::handed::{HandedMessage, HandedWorker};
 use crate::run::RunError;
 
@@ -98,7 +99,7 @@ async fn a_process_whose_engine_hangs_is_told_to_end_and_the_message_is_free() {
     let worker = HandedWorker::over(served.worker);
     let began = Instant::now();
     let outcome = hand(&world, &worker, SHORT, SHORT).await;
-    assert!(matches!(outcome, Err(RunError::EngineHung)), "{outcome:?}");
+    assert!(matches!(outcome, Err(RunError::Ailing(Ailment::EngineHung))), "{outcome:?}");
     assert!(began.elapsed() < SHORT, "{:?}", began.elapsed());
     assert!(matches!(world.events().last(), Some(Event::Release(_))), "{:?}", world.events());
 }

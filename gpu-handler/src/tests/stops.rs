@@ -7,6 +7,7 @@ use rotoless_contract::worker::{FailureReason, Refusal, ReportReply, ReportReque
 
 use super::engine::Script;
 use super::world::{Event, On, Twist, World, quick};
+use crate::ailment::Ailment;
 use crate::clock::Clock;
 use crate::session::{SessionEnd, SessionError};
 use crate::timing::Timing;
@@ -135,7 +136,7 @@ async fn an_engine_that_does_not_stop_ends_the_worker_after_the_report() {
     let served = world.worker(Script::Deaf(Duration::from_secs(30)));
     let began = Instant::now();
     let error = served.worker.session().await.unwrap_err();
-    assert!(matches!(error, SessionError::EngineHung));
+    assert!(matches!(error, SessionError::Ailing(Ailment::EngineHung)));
     assert!(began.elapsed() < Duration::from_secs(10));
     assert_eq!(world.reports().iter().map(reason).collect::<Vec<_>>(), [Some(FailureReason::TimedOut)]);
 }

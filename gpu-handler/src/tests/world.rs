@@ -297,6 +297,7 @@ impl World {
             work_dir: WorkDir::open(dir.path()).unwrap(),
             timing,
             shutdown,
+            dismissed: Shutdown::channel().1,
             turn: None,
         };
         Served { worker, ask, dir }

@@ -129,6 +129,6 @@ fn up_args(data_dir: &Path, models: &Path) -> Result<UpArgs> {
         | Command::Operate(_)
         | Command::Doctor(_)
         | Command::Bench(_)
-        | Command::GpuHandler => anyhow::bail!("`up` was not understood"),
+        | Command::GpuHandler(_) => anyhow::bail!("`up` was not understood"),
     }
 }

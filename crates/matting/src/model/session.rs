@@ -22,9 +22,9 @@ use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorValueType};
 use serde::{Deserialize, Serialize};
 
 use self::gpu::Placing;
-pub(super) use self::provider::open_device;
 #[cfg(test)]
 pub(super) use self::provider::runtime_for_tests;
+pub(super) use self::provider::{open_device, probe};
 use crate::device::Hardware;
 use crate::error::EngineError;
 

@@ -6,7 +6,12 @@ use rotoless_contract::spec::{Model, OutputFormat};
 use rotoless_contract::worker::{FailureReason, MediaLimits};
 use rotoless_matting::{Compute, Device, Engine, EngineConfig, EngineError, MatteUse, Task};
 
-use crate::support::{Bench, Counting, free_engine_on, models_dir, raw, tools, transparent};
+use rotoless_matting::segments::{DirectoryStore, Segments};
+
+use crate::support::{
+    Bench, Counting, box_clip, free_engine, free_engine_on, models_dir, narrow_engine, raw, tools, transparent,
+    webm_alpha,
+};
 
 /// Two scenes of 11 and 6 frames, so that groups of four are cut short twice.
 #[test]
@@ -46,6 +51,36 @@ fn grouping_frames_changes_nothing_of_the_output() {
     assert_eq!(alone.1.len(), 17 * 128 * 96);
     for batch in [4, 32] {
         assert!(made_by(batch) == alone, "groups of {batch}");
+    }
+}
+
+/// TW-7: what a device has no room for many frames at once it may have room for one by one.
+#[test]
+fn a_model_that_fails_with_many_frames_at_once_is_given_them_one_by_one() {
+    let bench = Bench::new();
+    let clip = box_clip(&bench, "clip.mp4", "128x96", 10, 21, &[]);
+    let expected = bench.run(&free_engine(&bench), &clip, &transparent(Model::Human)).unwrap().0;
+    let expected = webm_alpha(&expected);
+    for (batch, segments) in [(2, false), (4, false), (8, true)] {
+        let engine = narrow_engine(&bench, batch);
+        let kept = DirectoryStore::new(bench.path(&format!("segments-{batch}")));
+        let probe = engine.probe(&clip, &MediaLimits::default()).unwrap();
+        let output = bench.path(&format!("{batch}.webm"));
+        let work_dir = tempfile::tempdir_in(bench.directory.path()).unwrap();
+        let task = Task {
+            input: &clip,
+            output: &output,
+            background: None,
+            matte: MatteUse::Forget,
+            segments: segments.then_some(Segments { seconds: 1, store: &kept, shared: false }),
+            work_dir: work_dir.path(),
+            probe: &probe,
+            spec: &transparent(Model::Human),
+            limits: MediaLimits::default(),
+            paid_seconds: None,
+        };
+        engine.remove_background(&task, &Counting::default()).unwrap();
+        assert!(webm_alpha(&output) == expected, "{batch}");
     }
 }
 

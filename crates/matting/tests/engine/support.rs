@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rotoless_contract::spec::{Background, JobSpec, Model, OutputFormat};
 use rotoless_contract::worker::{MediaLimits, Stage};
+use rotoless_matting::onnx_writer::{Attribute, Dim, GraphWriter, Tensor};
 use rotoless_matting::registry::Registry;
 use rotoless_matting::{
     Compute, Engine, EngineConfig, EngineError, Finished, MatteUse, Probe, Task, Techniques, Tools, Watch, tiny,
@@ -221,6 +222,30 @@ pub(crate) fn free_engine_on(bench: &Bench, tools: Tools, compute: Compute) -> E
     let model = tiny::luma_threshold_model(0.7, 10.0);
     let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
     engine_of(bench, tools, compute, ("free.onnx", &model, &entry))
+}
+
+/// The same, but its model fails in the middle of a job when it is given more than two frames at once.
+pub(crate) fn narrow_engine(bench: &Bench, batch: usize) -> Engine {
+    let mut graph = GraphWriter::new();
+    let side = |name: &str| Dim::Named(name.to_owned());
+    let input = graph.input(tiny::INPUT, &[Dim::Fixed(1), Dim::Fixed(3), side("height"), side("width")]);
+    let weights = Tensor { shape: vec![1, 3, 1, 1], ..Tensor::floats(&tiny::LUMA.map(|weight| weight * 10.0)) };
+    let (weights, bias) = (graph.constant(weights), graph.constant(Tensor::floats(&[-7.0])));
+    let raw = graph.node("Conv", &[&input, &weights, &bias], &[("kernel_shape", Attribute::Ints(vec![1, 1]))]);
+    // Nothing is added, but it is looked for at the place of the last frame, and there are two places.
+    let (first, one) = (graph.constant(Tensor::integers(&[0])), graph.constant(Tensor::integers(&[1])));
+    let shape = graph.node("Shape", &[&input], &[]);
+    let count = graph.node("Gather", &[&shape, &first], &[("axis", Attribute::Int(0))]);
+    let last = graph.node("Sub", &[&count, &one], &[]);
+    let nothing = graph.constant(Tensor::floats(&[0.0, 0.0]));
+    let nothing = graph.node("Gather", &[&nothing, &last], &[("axis", Attribute::Int(0))]);
+    let raw = graph.node("Add", &[&raw, &nothing], &[]);
+    let (zero, one) = (graph.constant(Tensor::scalar(0.0)), graph.constant(Tensor::scalar(1.0)));
+    let alpha = graph.node("Clip", &[&raw, &zero, &one], &[]);
+    graph.output(&alpha, tiny::MATTE, &[Dim::Fixed(1), Dim::Fixed(1), side("height"), side("width")]);
+    let model = graph.finish();
+    let entry = tiny::registry_entry("narrow", Some(Model::Human), "narrow.onnx", &model);
+    engine_of(bench, tools(), Compute { batch, ..Compute::default() }, ("narrow.onnx", &model, &entry))
 }
 
 /// An engine whose `human` says of every frame what it says of it and all frames before it.

@@ -109,7 +109,7 @@ fn library(registry: &Registry, models_dir: &Path, device: Device) -> Result<Pat
 }
 
 /// Runs a small network there and looks at what comes out.
-fn probe(hardware: &Hardware) -> Result<(), EngineError> {
+pub(in crate::model) fn probe(hardware: &Hardware) -> Result<(), EngineError> {
     // Black with a band of white, whose matte is (1 − 0.5) · 1.
     let (name, side) = ("probe", 16);
     let mut picture = vec![0.0_f32; 3 * side * side];

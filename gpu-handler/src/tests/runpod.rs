@@ -1,0 +1,353 @@
+//! The worker on RunPod: what starts a session and what RunPod hears of it.
+
+use std::time::{Duration, Instant};
+
+use rotoless_contract::worker::ReportRequest;
+use serde_json::{Value, json};
+
+use super::engine::Script;
+use super::platform::{KEY, Platform, Take};
+use super::world::{Event, On, Served, Twist, World, quick};
+use crate::ailment::Ailment;
+use crate::clock::Clock;
+use crate::run::RunError;
+use crate::runpod::serve;
+use crate::sessions::Recycle;
+use crate::timing::Timing;
+
+const FRAMES: Script = Script::Frames(3, Duration::ZERO);
+const ENDLESS: Script = Script::Frames(1_000_000, Duration::from_millis(5));
+
+/// Serves until `script` is done, then asks the worker to end; how it ended.
+async fn served(
+    served: Served,
+    platform: &Platform,
+    recycle: Recycle,
+    script: impl Future<Output = ()>,
+) -> Result<(), RunError> {
+    let Served { worker, ask, .. } = served;
+    let platform = platform.read();
+    let whole = Duration::from_secs(30);
+    let (outcome, ()) = tokio::join!(tokio::time::timeout(whole, serve(worker, &platform, recycle)), async {
+        script.await;
+        ask.ask();
+    });
+    outcome.expect("the worker did not end")
+}
+
+fn pace() -> Timing {
+    Timing {
+        empty_take_floor: Duration::from_millis(20),
+        too_many_takes: Duration::from_millis(200),
+        take_cap: Duration::from_millis(700),
+        take_grace: Duration::from_millis(100),
+        done_retry_first: Duration::from_millis(10),
+        done_retry_cap: Duration::from_millis(20),
+        done_within: Duration::from_secs(5),
+        ..quick()
+    }
+}
+
+fn worker(world: &World, script: Script) -> Served {
+    world.worker_with(script, Clock::default(), pace())
+}
+
+fn handled(world: &World) -> Value {
+    json!({"output": {"handled": 1, "job": world.job.as_str(), "attempt": 1}})
+}
+
+#[tokio::test]
+async fn a_job_of_runpods_is_one_session_and_one_line() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("wake-1");
+    platform.wake("wake-2");
+    let outcome = served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 2)).await;
+    outcome.unwrap();
+    assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));
+    assert_eq!(platform.dones(), [handled(&world), json!({"output": {"handled": 0, "idle": true}})]);
+}
+
+/// Runpod-python accepts an input of any form; so do we, because a wake carries nothing.
+#[tokio::test]
+async fn whatever_a_jobs_input_is_it_is_a_wake() {
+    let inputs =
+        [json!(null), json!("text"), json!([1, 2]), json!({"v": 9, "more": {}}), json!({"prompt": "x"}), json!({})];
+    let (world, platform) = (World::start().await, Platform::start().await);
+    for input in &inputs {
+        platform.give(Take::Job("wake", input.clone()));
+    }
+    platform.give(Take::Json(json!({"id": "without-input"})));
+    platform.give(Take::Json(json!([{"id": "of-a-list", "input": {"v": 1}}])));
+    let all = inputs.len() + 2;
+    served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", all)).await.unwrap();
+    let dones = platform.dones();
+    assert_eq!(dones[0], handled(&world));
+    assert!(dones[1..].iter().all(|done| *done == json!({"output": {"handled": 0, "idle": true}})), "{dones:?}");
+}
+
+#[tokio::test]
+async fn an_answer_to_a_take_that_is_no_job_starts_nothing_and_the_next_take_follows() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    let nothing = [
+        Take::Status(204),
+        Take::Status(400),
+        Take::Other("application/json", ""),
+        Take::Other("application/json", "{not json"),
+        Take::Other("text/html", "<html>gateway</html>"),
+        Take::Json(json!({"error": "no id"})),
+        Take::Json(json!(7)),
+        Take::Json(json!({"id": "", "input": {}})),
+        Take::Status(500),
+        Take::Status(429),
+        Take::Hang,
+    ];
+    let count = nothing.len();
+    nothing.into_iter().for_each(|take| platform.give(take));
+    platform.wake("wake");
+    let began = Instant::now();
+    served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
+    assert_eq!(platform.dones(), [handled(&world)]);
+    assert!(platform.calls("job-take").len() > count);
+    // 429 has a rest of its own, a take that hangs ends by its cap.
+    assert!(began.elapsed() >= pace().too_many_takes + pace().take_cap, "{:?}", began.elapsed());
+}
+
+/// Each take tells RunPod that there is room.
+#[tokio::test]
+async fn there_is_one_take_at_a_time_and_none_while_a_job_is_in_progress() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    (0..5).for_each(|_| platform.wake("wake"));
+    let script = Script::Frames(10, Duration::from_millis(20));
+    served(worker(&world, script), &platform, Recycle::default(), platform.until("job-done", 5)).await.unwrap();
+    assert_eq!(platform.most_takes_at_once(), 1);
+    let order: Vec<bool> = platform
+        .order()
+        .into_iter()
+        .filter(|route| route != "ping" && route != "job-stop")
+        .map(|route| route == "job-take")
+        .collect();
+    assert!(order.chunks_exact(2).all(|pair| pair == [true, false]), "take, done, take, done …: {order:?}");
+    assert!(platform.calls("job-take").iter().all(|call| call.path.ends_with("&job_in_progress=0")));
+}
+
+/// A job that arrives in the moment in which its take is given up is RunPod's to miss.
+#[tokio::test]
+async fn a_job_that_comes_as_its_take_is_given_up_is_served() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.give(Take::Late(Duration::from_millis(500), "late"));
+    let timing = Timing { take_cap: Duration::from_millis(200), take_grace: Duration::from_secs(5), ..pace() };
+    let worker = world.worker_with(FRAMES, Clock::default(), timing);
+    served(worker, &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
+    assert_eq!(platform.dones(), [handled(&world)]);
+}
+
+/// The wire, call by call, as the published worker has it.
+#[tokio::test]
+async fn every_call_has_the_form_that_runpod_knows() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("8a1f-u1");
+    // Long enough for a ping.
+    let script = Script::Frames(30, Duration::from_millis(50));
+    served(worker(&world, script), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
+    let take = &platform.calls("job-take")[0];
+    assert_eq!(
+        (take.method.as_str(), take.path.as_str()),
+        ("GET", "/v2/ep/job-take/pod7?gpu=NVIDIA+L4&job_in_progress=0")
+    );
+    let stop = &platform.calls("job-stop")[0];
+    assert_eq!((stop.method.as_str(), stop.path.as_str()), ("GET", "/v2/ep/job-stop/pod7?gpu=NVIDIA+L4"));
+    let done = &platform.calls("job-done")[0];
+    let path = "/v2/ep/job-done/pod7/8a1f-u1?gpu=NVIDIA+L4&isStream=false";
+    assert_eq!((done.method.as_str(), done.path.as_str()), ("POST", path));
+    let headers = |name: &str| done.headers.get(name).map(String::as_str);
+    assert_eq!(headers("content-type"), Some("application/x-www-form-urlencoded"));
+    assert_eq!((headers("charset"), headers("x-request-id")), (Some("utf-8"), Some("8a1f-u1")));
+    let pings = platform.calls("ping");
+    let paths: Vec<&str> = pings.iter().map(|call| call.path.as_str()).collect();
+    let (idle, busy) = (
+        "/v2/ep/ping/pod7?gpu=NVIDIA+L4&runpod_version=1.12.0",
+        "/v2/ep/ping/pod7?gpu=NVIDIA+L4&job_id=8a1f-u1&runpod_version=1.12.0",
+    );
+    assert!(paths.contains(&busy) && paths.iter().all(|path| [idle, busy].contains(path)), "{paths:?}");
+    for call in [take, stop, done].into_iter().chain(&pings) {
+        assert_eq!(call.headers.get("authorization").map(String::as_str), Some(KEY), "{}", call.path);
+        assert!(call.headers["user-agent"].starts_with("rotoless-gpu-handler/"));
+    }
+    for call in [take, stop, &pings[0]] {
+        assert_eq!(call.headers["content-type"], "application/json");
+    }
+}
+
+/// RunPod's answer to an error is to repeat the job: a video that fails is none.
+#[tokio::test]
+async fn a_video_that_fails_is_an_ordinary_output() {
+    for script in [Script::Invalid, Script::PanicOnce, Script::Spoil] {
+        let (world, platform) = (World::start().await, Platform::start().await);
+        platform.wake("wake");
+        served(worker(&world, script), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
+        assert!(matches!(world.reports()[..], [ReportRequest::Failed { .. }]), "{script:?}");
+        assert_eq!(platform.dones(), [handled(&world)], "{script:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_message_without_an_attempt_is_a_line_as_well() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    world.change(|shared| shared.message = Some("not json".to_owned()));
+    platform.wake("wake");
+    served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
+    assert_eq!(platform.dones(), [json!({"output": {"handled": 0}})]);
+}
+
+/// TW-7: the job is given back and costs no attempt, and the worker takes no other.
+#[tokio::test]
+async fn a_worker_whose_gpu_is_lost_gives_the_job_back_and_has_itself_replaced() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("wake");
+    platform.wake("never taken");
+    let served = served(worker(&world, Script::Ail(Ailment::DeviceLost)), &platform, Recycle::default(), async {
+        platform.until("job-done", 1).await;
+    });
+    assert!(matches!(served.await, Err(RunError::Ailing(Ailment::DeviceLost))));
+    assert!(matches!(world.reports()[..], [ReportRequest::Abandoned { .. }]), "{:?}", world.reports());
+    assert_eq!(world.events().last(), Some(&Event::Release(0)));
+    let error = "the device that runs the models is lost";
+    assert_eq!(platform.dones(), [json!({"error": error, "stopPod": true})]);
+    assert_eq!(platform.calls("job-take").len(), 1);
+}
+
+/// A video that needs more than any disk has must come to an end, so the attempt counts.
+#[tokio::test]
+async fn a_worker_whose_disk_is_full_fails_the_attempt_and_has_itself_replaced() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("wake");
+    let served = served(worker(&world, Script::Ail(Ailment::DiskFull)), &platform, Recycle::default(), async {
+        platform.until("job-done", 1).await;
+    });
+    assert!(matches!(served.await, Err(RunError::Ailing(Ailment::DiskFull))));
+    assert!(matches!(world.reports()[..], [ReportRequest::Failed { .. }]), "{:?}", world.reports());
+    assert_eq!(platform.dones(), [json!({"error": "the disk of the worker is full", "stopPod": true})]);
+}
+
+/// A worker without a way to the control plane would swallow every wake that others could follow.
+#[tokio::test]
+async fn a_worker_that_is_cut_off_has_itself_replaced_and_one_that_hears_again_does_not() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    let timing = Timing { visibility: Duration::from_secs(1), ..pace() };
+    // Two failures, a success, then three failures.
+    for status in [401, 401] {
+        world.twist(On::Claim, Twist::Fail(status));
+    }
+    (0..6).for_each(|_| platform.wake("wake"));
+    let script = async {
+        platform.until("job-done", 3).await;
+        (0..3).for_each(|_| world.twist(On::Claim, Twist::Fail(401)));
+        world.enqueue();
+        platform.until("job-done", 6).await;
+    };
+    let worker = world.worker_with(FRAMES, Clock::default(), timing);
+    let outcome = served(worker, &platform, Recycle::default(), script).await;
+    assert!(matches!(outcome, Err(RunError::Ailing(Ailment::CutOff))), "{outcome:?} {:?}", platform.dones());
+    let dones = platform.dones();
+    assert_eq!(dones.last().unwrap()["stopPod"], json!(true));
+    assert_eq!(dones.iter().filter(|done| done.get("error").is_some()).count(), 1, "{dones:?}");
+    assert!(dones.contains(&handled(&world)));
+}
+
+#[tokio::test]
+async fn a_result_is_told_five_times_before_it_is_given_up_and_the_worker_goes_on() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("heard");
+    platform.answer_done(&[500, 502, 429, 404, 200]);
+    platform.wake("not heard");
+    platform.answer_done(&[500; 5]);
+    platform.wake("the next");
+    served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 11)).await.unwrap();
+    let paths = platform.calls("job-done");
+    let told = |id: &str| paths.iter().filter(|call| call.path.contains(id)).count();
+    assert_eq!((told("/heard?"), told("/not%20heard?"), told("/the%20next?")), (5, 5, 1));
+}
+
+/// The platform's own stop: the attempt ends, nothing is told, the message is free at once.
+#[tokio::test]
+async fn a_job_that_runpod_stops_is_given_back_and_never_answered() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.stop_jobs(vec!["somebody else's"]);
+    platform.wake("unwanted");
+    let script = async {
+        world.until(|events| events.contains(&Event::Matte)).await;
+        platform.stop_jobs(vec!["another", "unwanted"]);
+        world.until(|events| matches!(events.last(), Some(Event::Release(0)))).await;
+        platform.wake("next");
+        platform.until("job-take", 2).await;
+    };
+    served(worker(&world, ENDLESS), &platform, Recycle::default(), script).await.unwrap();
+    assert!(matches!(world.reports()[0], ReportRequest::Abandoned { .. }), "{:?}", world.reports());
+    assert!(platform.calls("job-done").iter().all(|call| !call.path.contains("unwanted")));
+}
+
+/// TW-12
+#[tokio::test]
+async fn a_worker_asked_to_end_takes_nothing_more_gives_back_what_it_has_and_says_so() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.wake("wake");
+    platform.wake("never taken");
+    let script = world.until(|events| events.contains(&Event::Matte));
+    served(worker(&world, ENDLESS), &platform, Recycle::default(), script).await.unwrap();
+    assert!(matches!(world.reports()[..], [ReportRequest::Abandoned { .. }]));
+    assert_eq!(platform.dones(), [handled(&world)]);
+    assert_eq!(platform.calls("job-take").len(), 1);
+}
+
+#[tokio::test]
+async fn an_idle_worker_asked_to_end_ends_at_once() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    let timing = Timing { take_cap: Duration::from_secs(90), ..pace() };
+    let worker = world.worker_with(FRAMES, Clock::default(), timing);
+    let began = Instant::now();
+    served(worker, &platform, Recycle::default(), platform.until("job-take", 1)).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10));
+}
+
+/// A memory that grows, or a process that is old: the platform is asked for a new one, with the last result.
+#[tokio::test]
+async fn a_worker_has_itself_replaced_after_so_many_attempts_or_so_much_growth() {
+    for (recycle, count) in [
+        (Recycle { attempts: Some(2), growth_bytes: None }, 2),
+        // Nothing shrinks below what it was born with for long; none at all is always reached by a little.
+        (Recycle { attempts: None, growth_bytes: Some(0) }, 1),
+    ] {
+        let (world, platform) = (World::start().await, Platform::start().await);
+        (0..4).for_each(|_| platform.wake("wake"));
+        let script = async {
+            for done in 1..=count {
+                platform.until("job-done", done).await;
+                world.change(|shared| shared.report = None);
+                world.enqueue();
+            }
+        };
+        // Nobody asks it to end.
+        let Served { worker, ask, .. } = worker(&world, FRAMES);
+        let read = platform.read();
+        let whole = tokio::time::timeout(Duration::from_secs(20), serve(worker, &read, recycle));
+        let (outcome, ()) = tokio::join!(whole, script);
+        outcome.expect("it did not end").unwrap();
+        drop(ask);
+        let dones = platform.dones();
+        let recycled: Vec<bool> = dones.iter().map(|done| done.get("stopPod").is_some()).collect();
+        assert_eq!(recycled.iter().filter(|recycled| **recycled).count(), 1, "{dones:?}");
+        assert_eq!(recycled.last(), Some(&true), "{dones:?}");
+        assert!(dones.last().unwrap().get("output").is_some());
+    }
+}
+
+/// A ping that fails is repeated, and pings go on whatever the work does.
+#[tokio::test]
+async fn pings_are_repeated_when_runpod_is_busy_and_stop_with_the_worker() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.answer_pings(&[500, 429, 200, 503]);
+    served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("ping", 5)).await.unwrap();
+    let after = platform.calls("ping").len();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(platform.calls("ping").len(), after, "no ping of a worker that ended");
+}
