@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use rotoless_api::LegacyApi;
+use rotoless_aws::wakers::Home;
 use rotoless_contract::spec::Fit;
 use rotoless_contract::{Credits, JobId, Model, OutputFormat};
 use rotoless_core::policy::Policy;
@@ -92,6 +93,17 @@ pub(crate) struct DataDir {
     pub(crate) data_dir: PathBuf,
 }
 
+/// Workers elsewhere that start when work comes.
+#[derive(Debug, Args)]
+pub(crate) struct WakeArgs {
+    /// Wake workers there, besides those that poll: none, runpod or ecs; RUNPOD_… and ECS_… of the environment say how
+    #[arg(long, value_name = "HOME", env = "WAKER", default_value_t = Home::None)]
+    pub(crate) waker: Home,
+    /// Workers at once there
+    #[arg(long, value_name = "N", env = "WORKERS_MAX", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) workers_max: u32,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct UpArgs {
     #[command(flatten)]
@@ -131,6 +143,8 @@ pub(crate) struct UpArgs {
     /// Start no worker: jobs stay pending until one connects by worker.env of the data directory
     #[arg(long)]
     pub(crate) no_worker: bool,
+    #[command(flatten)]
+    pub(crate) wakes: WakeArgs,
     /// Silence after which a worker counts as dead and its job goes to the next one, in seconds
     // On one machine short, because a restart must not wait two minutes for its own ghost. The least is SQS's patience
     // as the worker takes it.

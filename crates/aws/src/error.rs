@@ -107,7 +107,7 @@ fn answered_with(code: Option<&str>, status: u16) -> Kind {
 }
 
 /// Whether the connection was refused or the name did not resolve: no byte of the request left.
-fn never_sent(failure: &(dyn Error + 'static)) -> bool {
+pub(crate) fn never_sent(failure: &(dyn Error + 'static)) -> bool {
     chain(failure).any(|e| {
         e.downcast_ref::<io::Error>().is_some_and(|e| {
             matches!(

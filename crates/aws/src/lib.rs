@@ -2,7 +2,8 @@
 //!
 //! Owns: the layout of the tables ([`Store`]), the object store ([`S3Objects`]), the queue of work ([`SqsQueue`]),
 //! the classification of SDK failures, the clients and their settings ([`config`], [`AwsClients`]), the system's
-//! clock and randomness ([`system`]), the wakers ([`wakers`]), what calls cost ([`CallMeter`]). Does not own: rules
+//! clock and randomness ([`system`]), the wakers ([`wakers`]), RunPod's API ([`runpod`]), what calls cost
+//! ([`CallMeter`]). Does not own: rules
 //! (crate `rotoless-core`), the embedded AWS of one machine, which these same adapters reach by endpoint URLs.
 //!
 //! Invariants: every change of a job is one `TransactWriteItems`; the text of a failure decides nothing; retries of
@@ -17,6 +18,7 @@ mod meter;
 mod objects;
 mod queue;
 mod retry;
+pub mod runpod;
 mod store;
 pub mod system;
 pub mod wakers;

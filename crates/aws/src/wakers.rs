@@ -3,6 +3,12 @@
 //! Invariant: a wake is a hint. Losing or doubling one changes latency, never correctness, because the queue keeps
 //! the work and the sweep wakes again for what is still visible.
 
+pub mod choice;
+mod homes;
 mod in_process;
+mod runpod;
 
+pub use choice::{EcsSettings, Home, RunPodSettings, WakeSettings, WakerSettings};
+pub use homes::Homes;
 pub use in_process::InProcessWaker;
+pub use runpod::RunPodWaker;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rotoless_aws::wakers::WakeSettings;
 use rotoless_aws::{Settings, config::Problem};
 use rotoless_core::policy::{Policy, Pricing, Prompts};
 use rotoless_core::rate::{PerMinute, Rates};
@@ -11,7 +12,7 @@ use url::Url;
 
 use crate::state::LegacyApi;
 
-/// Environment names this function reads beside those of `rotoless-aws`.
+/// Environment names this function reads beside those of `rotoless-aws` (its settings, and how wakes are posted).
 pub const KEYS: &[(&str, &str)] = &[
     ("PUBLIC_BASE_URL", "URL of the service as clients reach it; without it the name that a request used"),
     ("WEBHOOK_MASTER", "secret that clients' webhook secrets are derived from"),
@@ -33,6 +34,8 @@ const MIN_SECRET: usize = 16;
 pub struct Config {
     /// Where DynamoDB, S3 and SQS are.
     pub aws: Settings,
+    /// Where workers are woken.
+    pub wakes: WakeSettings,
     /// URL of the service as clients reach it, without a slash at the end; none: the name that a request used.
     pub public_base: Option<String>,
     /// Clients' webhook secrets are derived from it.
@@ -136,9 +139,11 @@ impl Config {
             Vec::new()
         });
         let aws = Settings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
-        match (aws, webhook_master) {
-            (Some(aws), Some(webhook_master)) if problems.is_empty() => Ok(Self {
+        let wakes = WakeSettings::from_lookup(&lookup).map_err(|found| problems.extend(found)).ok();
+        match (aws, wakes, webhook_master) {
+            (Some(aws), Some(wakes), Some(webhook_master)) if problems.is_empty() => Ok(Self {
                 aws,
+                wakes,
                 public_base: public_base.flatten(),
                 webhook_master,
                 admin_token,
@@ -179,7 +184,7 @@ mod tests {
                 return None;
             }
             "JOBS_QUEUE_URL" => "https://sqs.us-east-1.amazonaws.com/1/jobs",
-            _ if name.ends_with("ENDPOINT") => return None,
+            _ if name.ends_with("ENDPOINT") || name.starts_with("WAKER") || name == "WORKERS_MAX" => return None,
             _ => "x",
         };
         Some(text.to_owned())

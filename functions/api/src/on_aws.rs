@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rotoless_aws::system::{SystemClock, SystemEntropy};
-use rotoless_aws::wakers::InProcessWaker;
+use rotoless_aws::wakers::{Home, Homes};
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Accounts as _, Fleet as _, Objects as _, UrlPolicy, Waiting as _};
+use rotoless_core::ports::{Accounts as _, Clock, Fleet as _, Objects as _, UrlPolicy, Waiting as _};
 use rotoless_telemetry::{Metrics, watched};
 
 use crate::config::Config;
@@ -39,9 +39,9 @@ impl Adapters {
         }
     }
 
-    /// The routes' ports over them. `egress` says which URLs of clients are worth a try.
+    /// The routes' ports over them. `egress` says which URLs of clients are worth a try, `homes` where workers are woken.
     #[must_use]
-    pub fn ports(&self, egress: rotoless_egress::Policy) -> Ports {
+    pub fn ports(&self, egress: rotoless_egress::Policy, homes: &Homes) -> Ports {
         let Self { store, objects, queue } = self;
         Ports {
             jobs: store.clone(),
@@ -56,8 +56,7 @@ impl Adapters {
             probe: Arc::new(HeaderProbe::new(objects.as_ref().clone())),
             urls: Arc::new(Urls(egress)),
             queue: queue.clone(),
-            // Workers that poll the queue need no wake; those that must be woken are woken by the sweep.
-            waker: Arc::new(InProcessWaker),
+            waker: homes.waker(),
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
         }
@@ -75,15 +74,18 @@ impl UrlPolicy for Urls {
 
 /// Connects to AWS. Nothing is sent yet.
 pub async fn assemble(config: Config, metrics: Metrics) -> ApiState {
-    let Config { aws, public_base, webhook_master, admin_token, legacy, .. } = config;
+    let Config { aws, wakes, public_base, webhook_master, admin_token, legacy, .. } = config;
     let Config { rates, max_open_jobs, pricing, prompts, allow_egress_dangerous, .. } = config;
     // Whoever lets webhooks out to hosts of his own has no certificate for them as a rule.
     let allow_http = !allow_egress_dangerous.is_empty();
     let egress = rotoless_egress::Policy { allow_http: false, allow_addresses_dangerous: allow_egress_dangerous };
     let clients = AwsClients::connect(&aws).await;
     let adapters = Adapters::new(&clients, &aws);
+    let policy = Arc::new(Policy { rates, max_open_jobs, pricing, prompts, allow_http, ..Policy::default() });
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let homes = Homes::connect(&wakes, &policy, &clock);
     let host = Host {
-        policy: Arc::new(Policy { rates, max_open_jobs, pricing, prompts, allow_http, ..Policy::default() }),
+        policy,
         public_base,
         admin_token,
         legacy,
@@ -92,12 +94,12 @@ pub async fn assemble(config: Config, metrics: Metrics) -> ApiState {
         // What workers elsewhere have and can do is not known here: they say so by the job's `error_code`.
         models: Arc::new(|_| Ok(())),
         supported: Arc::new(|_| Ok(())),
-        health: Arc::new(AwsHealth(adapters.clone())),
+        health: Arc::new(AwsHealth { adapters: adapters.clone(), home: wakes.first.home() }),
         // A function's answer goes out when it is whole.
         streams: None,
         backends: backends(["DynamoDB", "S3", "SQS", "AWS Lambda"]),
     };
-    let ports = adapters.ports(egress);
+    let ports = adapters.ports(egress, &homes);
     ApiState::new(Ports { jobs: watched(adapters.store, metrics), ..ports }, host)
 }
 
@@ -109,12 +111,17 @@ pub fn backends([database, object_store, queue, api]: [&str; 4]) -> BTreeMap<Str
 }
 
 /// One cheap question to each dependency.
-pub struct AwsHealth(pub Adapters);
+pub struct AwsHealth {
+    /// What is asked.
+    pub adapters: Adapters,
+    /// Where workers are woken.
+    pub home: Home,
+}
 
 #[async_trait]
 impl HealthProbe for AwsHealth {
     async fn look(&self) -> Dependencies {
-        let Adapters { store, objects, queue } = &self.0;
+        let Adapters { store, objects, queue } = &self.adapters;
         let database = async {
             match "health".parse() {
                 Ok(nobody) => store.balance(&nobody).await.is_ok(),
@@ -127,7 +134,7 @@ impl HealthProbe for AwsHealth {
             database,
             queue: queue.is_ok(),
             object_store: object_store.is_ok(),
-            runpod_configured: false,
+            runpod_configured: self.home == Home::RunPod,
             worker_last_seen: worker.ok().flatten(),
         }
     }

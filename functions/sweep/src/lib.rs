@@ -13,7 +13,7 @@ use rotoless_core::usecase::{Sweep, Swept, Wakes, Woken};
 use rotoless_core::wake::{Backlog, Finding};
 use rotoless_telemetry::Metric;
 
-/// One tick: repair, then wake.
+/// One tick: repair, and wake.
 pub struct Tick {
     /// Repairs jobs.
     pub sweep: Arc<Sweep>,
@@ -78,13 +78,13 @@ const fn metric(finding: Finding) -> Metric {
 }
 
 impl Tick {
-    /// Repairs what is due, wakes whom it takes, and leaves one line in the log.
+    /// Repairs what is due, wakes whom it takes, and leaves a line of each in the log.
     ///
     /// # Errors
     /// [`StoreError`] of whichever half failed; the other was done.
     pub async fn run(&self) -> Result<Ticked, StoreError> {
-        let swept = self.sweep.tick().await;
-        let woken = self.wake().await;
+        // Beside one another: a wake service that hangs is no reason to repair later, and the tick's time ends.
+        let (swept, woken) = tokio::join!(self.sweep.tick(), self.wake());
         let (swept, (backlog, woken)) = (swept?, woken?);
         tracing::info!(
             sweep.oldest_due_seconds = swept.oldest_due_seconds,

@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
 use axum::extract::Request;
 use jiff::SignedDuration;
 use rotoless_api::on_aws::{Adapters, AwsHealth, backends};
 use rotoless_api::{ApiState, Host, Streams};
 use rotoless_aws::config::StaticCredentials;
+use rotoless_aws::system::SystemClock;
+use rotoless_aws::wakers::{Homes, WakeSettings};
 use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, Settings, Store};
 use rotoless_callback::{CallbackState, Secrets as WorkerSecrets, SignsOfLife};
 use rotoless_contract::{JobSpec, Model};
@@ -21,13 +23,14 @@ use rotoless_deliver::EgressSender;
 use rotoless_embedded::Embedded;
 use rotoless_matting::fetch;
 use rotoless_matting::registry::Registry;
+use rotoless_sweep::{Tick, Workers};
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use url::Url;
 
 use super::secrets::Secrets;
-use crate::cli::UpArgs;
+use crate::cli::{UpArgs, WakeArgs};
 
 /// The service's greatest upload in one request: a long-lived host takes the contract's whole 500 MB.
 const MAX_MULTIPART_BYTES: u64 = 500 * 1000 * 1000;
@@ -53,7 +56,7 @@ pub(crate) struct Assembly {
     api: ApiState,
     callback: CallbackState,
     deliver: Arc<Deliver>,
-    sweep: Arc<Sweep>,
+    tick: Arc<Tick>,
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     settings: Settings,
@@ -72,8 +75,11 @@ impl Assembly {
         let Adapters { store, objects, queue } = adapters.clone();
         let sender = Arc::new(EgressSender::new(&args.allow_egress_dangerous)?);
         let policy = Arc::new(policy(args, models)?);
-        let ports = adapters.ports(egress_policy(args)?);
-        let (waker, clock, entropy) = (ports.waker.clone(), ports.clock.clone(), ports.entropy.clone());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let wakes = wake_settings(&args.wakes)?;
+        let homes = Homes::connect(&wakes, &policy, &clock);
+        let ports = adapters.ports(egress_policy(args)?, &homes);
+        let entropy = ports.entropy.clone();
         let admin_is_on = admin_token.is_some();
         let host = Host {
             policy: policy.clone(),
@@ -84,7 +90,7 @@ impl Assembly {
             webhook_master: secrets.webhook_master.clone(),
             models: model_check(models),
             supported: Arc::new(|spec: &JobSpec| rotoless_matting::supported(spec).map_err(|err| err.to_string())),
-            health: Arc::new(AwsHealth(adapters)),
+            health: Arc::new(AwsHealth { adapters, home: wakes.first.home() }),
             streams: Some(Streams::new(MAX_STREAMS, closing)),
             backends: backends([
                 "embedded DynamoDB on SQLite",
@@ -132,9 +138,14 @@ impl Assembly {
             policy: policy.clone(),
             master: secrets.webhook_master.clone(),
         });
-        let sweep =
-            Arc::new(Sweep { jobs: store.clone(), objects, queue, waker, clock: clock.clone(), entropy, policy });
-        Ok(Self { api, callback, deliver, sweep, store, clock, settings, admin_is_on })
+        let workers = match homes.wakes(queue.clone(), store.clone(), clock.clone()) {
+            Some(wakes) => Workers::Woken(Arc::new(wakes)),
+            None => Workers::Polling(queue.clone()),
+        };
+        let waker = homes.waker();
+        let sweep = Sweep { jobs: store.clone(), objects, queue, waker, clock: clock.clone(), entropy, policy };
+        let tick = Arc::new(Tick { sweep: Arc::new(sweep), workers });
+        Ok(Self { api, callback, deliver, tick, store, clock, settings, admin_is_on })
     }
 
     /// One router for the public port. Workers' routes and the bucket are told apart by path; the rest is the API's.
@@ -161,8 +172,8 @@ impl Assembly {
         &self.deliver
     }
 
-    pub(crate) fn sweep(&self) -> &Arc<Sweep> {
-        &self.sweep
+    pub(crate) fn tick(&self) -> &Arc<Tick> {
+        &self.tick
     }
 
     pub(crate) fn admin_is_on(&self) -> bool {
@@ -209,6 +220,17 @@ pub(crate) fn names(names: &rotoless_embedded::ResourceNames) -> Names {
         bucket: names.media_bucket.clone(),
         jobs_queue_url: names.jobs_queue_url.clone(),
     }
+}
+
+/// What the arguments do not say, the environment does: keys among it.
+fn wake_settings(args: &WakeArgs) -> Result<WakeSettings> {
+    let lookup = |key: &str| match key {
+        "WAKER" => Some(args.waker.to_string()),
+        "WORKERS_MAX" => Some(args.workers_max.to_string()),
+        _ => crate::environment(key),
+    };
+    WakeSettings::from_lookup(lookup)
+        .map_err(|problems| anyhow!(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")))
 }
 
 /// What clients' URLs may lead to. Whoever opens one judges it again.

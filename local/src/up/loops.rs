@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rotoless_core::usecase::{Busy, Deliver, Sweep};
+use rotoless_core::usecase::{Busy, Deliver};
 use rotoless_embedded::Embedded;
+use rotoless_sweep::Tick;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 /// Runs all of them until `stop`; gives the embedded AWS back when nobody uses it any more.
 pub(crate) fn spawn(assembly: &Assembly, embedded: Embedded, stop: CancellationToken) -> JoinHandle<Embedded> {
     let delivering = tokio::spawn(deliver(Arc::clone(assembly.deliver()), stop.clone()));
-    let sweeping = tokio::spawn(sweep(Arc::clone(assembly.sweep()), stop.clone()));
+    let sweeping = tokio::spawn(sweep(Arc::clone(assembly.tick()), stop.clone()));
     tokio::spawn(async move {
         while !stopped_within(EXPIRE_EVERY, &stop).await {
             embedded.sweep_expired().await;
@@ -47,10 +48,10 @@ async fn deliver(deliver: Arc<Deliver>, stop: CancellationToken) {
     while ticks.join_next().await.is_some() {}
 }
 
-async fn sweep(sweep: Arc<Sweep>, stop: CancellationToken) {
+async fn sweep(tick: Arc<Tick>, stop: CancellationToken) {
     while !stopped_within(SWEEP_EVERY, &stop).await {
-        if let Err(err) = sweep.tick().await {
-            tracing::error!(error = %err, "sweep could not list what is due");
+        if let Err(err) = tick.run().await {
+            tracing::error!(error = %err, "sweep could not list what is due, or not count what waits");
         }
     }
 }

@@ -71,6 +71,7 @@ const NEEDS: [(&str, &[Need]); 5] = [
             ("JobsTable/index/by-due", &[QUERY]),
             ("DeliveriesTable", &[GET, PUT]),
             ("UsageTable", &[UPDATE]),
+            ("LimitsTable", &[GET, PUT]),
             ("MediaBucket", &["s3:ListBucket"]),
             ("MediaBucket/*", &["s3:GetObject", "s3:DeleteObject"]),
             ("JobsQueue", &["sqs:SendMessage", "sqs:GetQueueAttributes"]),
@@ -210,6 +211,27 @@ fn every_function_may_do_what_its_ports_do_and_nothing_else(stack: &Stack) -> Pr
     problems
 }
 
+/// Workers beyond AWS hold a key for as long as they live: it opens one queue.
+fn a_key_that_leaves_aws_opens_one_queue_and_nothing_else(stack: &Stack) -> Problems {
+    let mut problems = Problems::new();
+    let queue = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility"];
+    let needed: Rights = queue.map(|action| (action.to_owned(), "JobsQueue".to_owned())).into();
+    let users = stack.of("AWS::IAM::User");
+    if users.iter().map(|(id, _)| *id).collect::<Vec<_>>() != ["WorkerUser"]
+        || !stack.of("AWS::IAM::AccessKey").is_empty()
+    {
+        problems.push("other users than the worker, or keys that the stack shows".to_owned());
+    }
+    for (id, user) in users {
+        let allows = statements(&user["Properties"]).iter().all(|statement| statement["Effect"] == "Allow");
+        let given = rights(&user["Properties"]);
+        if given != needed || !allows || user["Properties"].get("ManagedPolicyArns").is_some() {
+            problems.push(format!("{id} may do {given:?}"));
+        }
+    }
+    problems
+}
+
 /// What strangers could reach refuses everybody who does not come over TLS.
 fn what_has_a_policy_is_reached_by_tls_only(stack: &Stack) -> Problems {
     let mut problems = Problems::new();
@@ -279,6 +301,21 @@ fn rights_are_what_the_ports_need() {
                 |stack| {
                     stack.at("SweepRole", "/Policies/0/PolicyDocument/Statement/0")["Resource"] =
                         json!({"Fn::GetAtt": ["ApiLogs", "Arn"]})
+                },
+            ],
+        ),
+        (
+            "a key that leaves AWS opens one queue and nothing else",
+            a_key_that_leaves_aws_opens_one_queue_and_nothing_else,
+            &[
+                |stack| {
+                    stack.at("WorkerUser", "/Policies/0/PolicyDocument/Statement/0")["Action"] =
+                        json!(["sqs:SendMessage"])
+                },
+                |stack| stack.at("WorkerUser", "")["ManagedPolicyArns"] = json!(["AmazonSQSFullAccess"]),
+                |stack| {
+                    stack.main["Resources"]["Key"] =
+                        json!({"Type": "AWS::IAM::AccessKey", "Properties": {"UserName": {"Ref": "WorkerUser"}}})
                 },
             ],
         ),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use rotoless_aws::wakers::choice as wakers;
 use serde_json::{Value, json};
 
 use super::stack::{Stack, at, section, without};
@@ -11,13 +12,16 @@ use super::{Problems, hold};
 const BY_LAMBDA: [&str; 4] = ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// Read, and left to their defaults on AWS, each with its reason.
-const LEFT: [(&str, &str); 16] = [
+const LEFT: [(&str, &str); 19] = [
     ("RUST_LOG", "Lambda's own AWS_LAMBDA_LOG_LEVEL says what is logged"),
     ("DYNAMODB_ENDPOINT", "AWS's own"),
     ("SQS_ENDPOINT", "AWS's own"),
     ("S3_ENDPOINT", "AWS's own"),
     ("S3_PUBLIC_ENDPOINT", "AWS's own"),
     ("AWS_ENDPOINT_URL_SQS", "AWS's own"),
+    ("ECS_ENDPOINT", "AWS's own"),
+    ("RUNPOD_API_URL", "RunPod's own"),
+    ("RUNPOD_REST_URL", "RunPod's own"),
     ("ALLOW_EGRESS_DANGEROUS", "no address within a network of ours is anybody's business"),
     ("ALLOW_HTTP_LOOPBACK", "nothing is on loopback"),
     ("DIE_WITH_PARENT", "nobody started it but Lambda"),
@@ -29,6 +33,10 @@ const LEFT: [(&str, &str); 16] = [
     ("VISIBILITY_SECONDS", "the default is the length of a lease (times.rs)"),
     ("HEARTBEAT_SECONDS", "the default is a third of a lease"),
 ];
+
+/// Keys that come from a secret of the operator, only where they are needed: its key, and under which condition.
+const GIVEN: [(&str, &str, &str); 2] =
+    [("RUNPOD_API_KEY", "api_key", "RunPodIsUsed"), ("RUNPOD_STOP_KEY", "stop_key", "RunPodIsStopped")];
 
 /// Which of the keys hold secrets, and the secret of the template that they hold.
 const SECRETS: [(&str, &str, &str); 5] = [
@@ -43,10 +51,10 @@ const SECRETS: [(&str, &str, &str); 5] = [
 fn read(function: &str) -> BTreeSet<&'static str> {
     let named = |keys: &'static [(&'static str, &'static str)]| keys.iter().map(|(name, _)| *name).collect::<Vec<_>>();
     let own = match function {
-        "ApiFunction" => named(rotoless_api::config::KEYS),
+        "ApiFunction" => [named(rotoless_api::config::KEYS), named(wakers::KEYS)].concat(),
         "CallbackFunction" => named(rotoless_callback::config::KEYS),
         "DeliverFunction" => named(rotoless_deliver::config::KEYS),
-        "SweepFunction" => Vec::new(),
+        "SweepFunction" => [named(wakers::KEYS), named(wakers::WATCH_KEYS)].concat(),
         "WorkerFunction" => rotoless_gpu_handler::KEYS.iter().map(|key| key.name).collect(),
         other => panic!("{other}: whose keys does it read?"),
     };
@@ -92,12 +100,20 @@ fn secrets_are_referred_to_and_never_written(stack: &Stack) -> Problems {
                     json!({"Fn::Sub": format!("{{{{resolve:secretsmanager:${{SecretsFrom}}:SecretString:{key}}}}}")});
                 *value == json!({"Fn::If": ["SecretsGenerated", generated, own]})
             });
+            if let Some((_, part, condition)) = GIVEN.iter().find(|(key, ..)| *key == name) {
+                let text = format!("{{{{resolve:secretsmanager:${{RunPodSecret}}:SecretString:{part}}}}}");
+                if *value != json!({"Fn::If": [condition, {"Fn::Sub": text}, {"Ref": "AWS::NoValue"}]}) {
+                    problems.push(format!("{id}: {name}"));
+                }
+                continue;
+            }
             if by_reference != secret.is_some() || (secret.is_none() && value.to_string().contains("{{resolve:")) {
                 problems.push(format!("{id}: {name}"));
             }
         }
         let description = stack.main["Resources"][id]["Properties"]["Description"].to_string();
-        let holds_one = given(stack, id).iter().any(|(name, _)| SECRETS.iter().any(|(key, ..)| key == name));
+        let is_secret = |name: &str| SECRETS.iter().chain(&GIVEN).any(|(key, ..)| *key == name);
+        let holds_one = given(stack, id).iter().any(|(name, _)| is_secret(name));
         // What changes in the function makes CloudFormation look the secrets up again.
         if holds_one != description.contains("${SecretsRevision}") {
             problems.push(format!("{id} does not change with SecretsRevision"));
@@ -151,6 +167,10 @@ fn programs_get_what_they_read() {
                 |stack| {
                     *at(&mut stack.main, "/Outputs/ApiUrl/Value") =
                         json!({"Fn::Sub": "{{resolve:secretsmanager:${AdminTokenSecret}}}"})
+                },
+                |stack| *stack.at("SweepFunction", "/Environment/Variables/RUNPOD_STOP_KEY") = json!("rpa_0123456789"),
+                |stack| {
+                    *stack.at("ApiFunction", "/Environment/Variables/RUNPOD_API_KEY/Fn::If/0") = json!("FirstIsEcs")
                 },
                 |stack| *stack.at("FleetKeysSecret", "/GenerateSecretString/PasswordLength") = json!(8),
                 |stack| *stack.at("ApiFunction", "/Description") = json!("What clients call"),

@@ -9,7 +9,7 @@ use super::stack::{Stack, at, resources, without};
 use super::{Problems, hold};
 
 /// Every metric that the functions write, by name (docs/OPERATIONS.md).
-const METRICS: [&str; 18] = [
+const METRICS: [&str; 28] = [
     "AttemptSeconds",
     "ColdStarts",
     "CreditInvariantBroken",
@@ -27,8 +27,21 @@ const METRICS: [&str; 18] = [
     "JobsQueued",
     "OldestDueSeconds",
     "SweepHeartbeat",
+    "WakeServiceSilent",
+    "WakesLost",
+    "WakesPosted",
+    "WakesQueued",
+    "WakesStuck",
     "WorkerSecondsPerOutputSecond",
+    "WorkersBarred",
+    "WorkersForbidden",
+    "WorkersIdling",
+    "WorkersRunning",
+    "WorkersThrottled",
 ];
+/// Yes or no: each has an alarm of its own, and is no curve.
+const FINDINGS: [&str; 6] =
+    ["CreditInvariantBroken", "WakeServiceSilent", "WakesStuck", "WorkersBarred", "WorkersForbidden", "WorkersIdling"];
 const HEARTBEATS: [&str; 2] = ["DeliverHeartbeat", "SweepHeartbeat"];
 const NAMESPACE: &str = "Rotoless";
 
@@ -138,9 +151,7 @@ fn every_metric_of_ours_is_one_that_is_written(stack: &Stack) -> Problems {
             }
         }
     }
-    // Whether the invariant holds is no curve: it has its alarm.
-    let expected =
-        METRICS.iter().filter(|name| **name != "CreditInvariantBroken").map(|name| (*name).to_owned()).collect();
+    let expected = METRICS.iter().filter(|name| !FINDINGS.contains(name)).map(|name| (*name).to_owned()).collect();
     problems.extend(shown.symmetric_difference(&expected).map(|name| format!("dashboard: {name}")));
     problems
 }
@@ -162,12 +173,12 @@ fn whatever_can_fail_is_watched(stack: &Stack) -> Problems {
         "ApproximateNumberOfMessagesVisible JobsDeadLetterQueue",
         "ApproximateAgeOfOldestMessage JobsQueue",
         "5xx Api",
-        "CreditInvariantBroken Stack",
         "OldestDueSeconds Stack",
         "JobsFailed Stack",
         "WriteThrottleEvents AccountsTable",
     ];
-    let needed = errors.chain(throttles).chain(others.map(str::to_owned));
+    let findings = FINDINGS.map(|name| format!("{name} Stack"));
+    let needed = errors.chain(throttles).chain(others.map(str::to_owned)).chain(findings);
     needed.filter(|what| !watched.contains(what)).map(|what| format!("nobody watches {what}")).collect()
 }
 
@@ -244,6 +255,7 @@ fn people_are_woken_by_what_matters_and_told_what_to_do() {
                 |stack| without(&mut stack.alarms, "/Resources", "WorkerErrors"),
                 |stack| without(&mut stack.alarms, "/Resources", "FunctionThrottles"),
                 |stack| without(&mut stack.alarms, "/Resources", "CreditInvariantBroken"),
+                |stack| without(&mut stack.alarms, "/Resources", "WorkersForbidden"),
             ],
         ),
         (

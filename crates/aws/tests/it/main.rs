@@ -29,5 +29,6 @@ mod money;
 mod objects;
 mod queue;
 mod records;
+mod runpod;
 mod second_opinion;
 mod world;

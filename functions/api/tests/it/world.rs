@@ -12,6 +12,8 @@ use http_body_util::BodyExt as _;
 use rotoless_api::on_aws::{Adapters, backends};
 use rotoless_api::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, Ports, router};
 use rotoless_aws::config::StaticCredentials;
+use rotoless_aws::system::SystemClock;
+use rotoless_aws::wakers::{Homes, WakeSettings};
 use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
 use rotoless_contract::manifest::{Manifest, MatteInfo, manifest_key, output_key};
@@ -20,7 +22,7 @@ use rotoless_contract::signature::sha256_hex;
 use rotoless_contract::worker::{ClaimReply, ClaimRequest, HeartbeatRequest, ReportRequest, Stage};
 use rotoless_contract::{Attempt, JobId, JobStatus};
 use rotoless_core::policy::Policy;
-use rotoless_core::ports::{Jobs as _, UploadSink as _};
+use rotoless_core::ports::{Clock, Jobs as _, UploadSink as _};
 use rotoless_core::usecase::{AttemptCalls, Claims};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -78,7 +80,7 @@ impl World {
         let clients = AwsClients::metered(&settings, &meter).await;
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
-        let mut ports = adapters.ports(rotoless_egress::Policy::default());
+        let mut ports = adapters.ports(rotoless_egress::Policy::default(), &polling());
         let mut host = Host {
             policy: Arc::new(Policy::default()),
             public_base: Some(BASE.to_owned()),
@@ -431,4 +433,11 @@ pub(crate) fn form_body(parts: &[Part<'_>]) -> Vec<u8> {
     }
     body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     body
+}
+
+/// Workers that need no wake.
+fn polling() -> Homes {
+    let settings = WakeSettings::from_lookup(|_| None).unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Homes::connect(&settings, &Policy::default(), &clock)
 }
