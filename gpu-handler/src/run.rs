@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
 use crate::detail::shown;
+use crate::drain::Drainer;
 use crate::engine::RealEngine;
 use crate::fitness::{self, Unfit};
 use crate::net;
@@ -84,9 +85,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     ask.on_signals()?;
     tracing::debug!(?config, "worker starts");
     let (device, sessions) = (config.compute.device, config.sessions.clone());
+    let drainer = match &sessions.start {
+        Start::Drain(drain) => Some(Drainer::rise(&config, drain).await?),
+        Start::Poll | Start::Once | Start::RunPod(_) => None,
+    };
     let worker = match prepare(config, shutdown).await {
         Ok(worker) => worker,
         Err(error) => {
+            if let Some(drainer) = drainer {
+                drainer.leave().await;
+            }
             if let Start::RunPod(platform) = &sessions.start {
                 runpod::say_unhealthy(platform, &error).await;
             }
@@ -100,6 +108,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
     let outcome = match &sessions.start {
         Start::Poll => serve(&worker).await,
+        Start::Drain(_) => match drainer {
+            Some(drainer) => drainer.serve(&worker).await,
+            None => Ok(()),
+        },
         Start::Once => once(&worker).await,
         Start::RunPod(platform) => runpod::serve(worker, platform, sessions.recycle).await,
     };
@@ -204,7 +216,7 @@ fn warm_models(sessions: &Sessions, engine: &Engine) -> Vec<Model> {
             let usual = [Model::Human, Model::Light];
             usual.into_iter().find(|model| engine.check_model(*model).is_ok()).into_iter().collect()
         }
-        (None, Start::Poll | Start::Once) => Vec::new(),
+        (None, Start::Poll | Start::Once | Start::Drain(_)) => Vec::new(),
     }
 }
 

@@ -54,7 +54,7 @@ enum Producer {
     Starts { looks: bool, start: u32 },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Worker {
     Off,
     Begins,
@@ -186,7 +186,8 @@ impl World {
         })
     }
 
-    /// Only whether what somebody read is the latest matters, so the numbers are kept small; equal producers are equal.
+    /// Only whether what somebody read is the latest matters, so the numbers are kept small; producers and workers have
+    /// no names that matter, so they stand in order.
     fn settled(mut self) -> Self {
         let (latest, last_risen) = (self.count.seq, self.count.risen);
         (self.count.seq, self.count.risen) = (1, 1);
@@ -208,6 +209,13 @@ impl World {
             if self.workers[slot] == Worker::Off && self.entry(slot) == Some(before()) {
                 self.count.forget(&id(slot), before());
             }
+        }
+        let mut workers: Vec<_> = (0..SLOTS).map(|slot| (self.workers[slot], self.entry(slot))).collect();
+        workers.sort_unstable();
+        self.count.awake.clear();
+        for (slot, (worker, entry)) in workers.into_iter().enumerate() {
+            self.workers[slot] = worker;
+            self.count.awake.extend(entry.map(|until| (id(slot), until)));
         }
         self.count.coming.take_if(|until| *until == before());
         self.producers.sort_unstable();

@@ -42,12 +42,11 @@ pub struct Started {
 pub trait Starter: Send + Sync {
     /// What there is. May lag behind a start by seconds.
     async fn started(&self) -> Result<Started, StoreError>;
-    /// Starts `n` workers, or as many as there is room for; how many. `token` names the start: one that is repeated with
-    /// the same token starts nobody more.
+    /// Starts `n` workers, or as many as there is room for; how many.
     ///
     /// # Errors
     /// [`StoreError`]; `Throttled` where there is no room for even one.
-    async fn start(&self, n: u32, token: &str) -> Result<u32, StoreError>;
+    async fn start(&self, n: u32) -> Result<u32, StoreError>;
     /// Takes back the starts that have not come to life; how many.
     async fn take_back(&self) -> Result<u32, StoreError>;
     /// Asks every worker to end, and takes back what starts. Ends are orderly: what is worked on goes back to the queue.

@@ -85,7 +85,7 @@ impl Waker for DrainWaker {
         if start == 0 || !self.eventcount.reserve(count.risen, now, until).await? {
             return Ok(());
         }
-        match self.starter.start(start, &count.seq.to_string()).await {
+        match self.starter.start(start).await {
             Ok(started) => {
                 tracing::info!(
                     workers.asked = start,
