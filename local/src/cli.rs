@@ -14,6 +14,8 @@ use rotoless_core::rate::Rates;
 use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique};
 
 use crate::operate::arguments::OperateCommand;
+use crate::runpod::arguments::RunPodCommand;
+use crate::simulate::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]
@@ -44,10 +46,15 @@ pub(crate) enum Command {
     /// An operator's work on a deployment's tables and bucket
     #[command(subcommand)]
     Operate(OperateCommand),
+    /// The endpoint on RunPod whose workers a deployment wakes
+    #[command(subcommand, name = "runpod")]
+    RunPod(RunPodCommand),
     /// Say what this machine lacks, and how to get it; with --remote, what a deployment lacks
     Doctor(DoctorArgs),
     /// Measure the pipeline beside its floor or, with --api, the service
     Bench(BenchArgs),
+    /// What a load would wait and cost on GPUs that scale from zero: docs/SCALE.md
+    Simulate(Box<SimulateArgs>),
     /// A further worker for `rotoless up`, configured by its environment: see worker.env in the data directory
     GpuHandler(GpuHandlerArgs),
 }

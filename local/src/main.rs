@@ -7,7 +7,9 @@ mod doctor;
 mod models;
 mod operate;
 mod remove;
+mod runpod;
 mod service_file;
+mod simulate;
 mod up;
 
 use std::io::IsTerminal;
@@ -48,6 +50,7 @@ fn run(command: Command) -> Result<()> {
         Command::Jobs(command) => block_on(client::jobs(command)),
         Command::Models(command) => models::run(command),
         Command::Operate(command) => block_on(operate::run(command)),
+        Command::RunPod(command) => block_on(runpod::run(command)),
         Command::Doctor(args) => match &args.remote {
             Some(url) => block_on(doctor::remote(&args, url)),
             None => doctor::run(&args),
@@ -57,6 +60,7 @@ fn run(command: Command) -> Result<()> {
             None => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
             Some(file) => block_on(test_session(file)),
         },
+        Command::Simulate(args) => simulate::simulate(&args),
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Every crate of the workspace, and the crates of the workspace it may depend on.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: [(&str, &[&str]); 17] = [
     ("rotoless-contract", &[]),
     ("rotoless-core", &["rotoless-contract"]),
     ("rotoless-egress", &["rotoless-contract"]),
@@ -18,6 +18,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("rotoless-gateway", &["rotoless-contract"]),
     ("rotoless-aws", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-telemetry", &["rotoless-contract", "rotoless-core"]),
+    ("rotoless-simulate", &["rotoless-contract", "rotoless-core"]),
     ("rotoless-gpu-handler", &["rotoless-contract", "rotoless-egress", "rotoless-matting"]),
     ("rotoless-worker-function", &["rotoless-gpu-handler"]),
     // Egress judges URLs for it and opens none: without its client.
@@ -50,6 +51,7 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
             "rotoless-egress",
             "rotoless-embedded",
             "rotoless-matting",
+            "rotoless-simulate",
             "rotoless-gpu-handler",
             "rotoless-api",
             "rotoless-callback",
@@ -63,10 +65,11 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
 const CONTROL_PLANE: &[&str] = &["rotoless-contract", "rotoless-core", "rotoless-aws", "rotoless-telemetry"];
 
 /// Crates of the outside, by the beginning of their names, that must not be reached by any way.
-const MUST_NOT_REACH: [(&str, &[&str]); 10] = [
+const MUST_NOT_REACH: [(&str, &[&str]); 11] = [
     ("rotoless-contract", IO),
     ("rotoless-core", IO),
     ("rotoless-telemetry", IO),
+    ("rotoless-simulate", IO),
     ("rotoless-matting", &["aws-", "axum", "reqwest", "hyper"]),
     ("rotoless-egress", &["aws-", "axum", "lambda_"]),
     // The worker reaches one queue; all else comes to it as presigned links.

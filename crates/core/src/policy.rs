@@ -3,13 +3,17 @@
 mod pricing;
 mod prompts;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use rotoless_contract::MilliCredits;
 use rotoless_contract::worker::MediaLimits;
 
 pub use self::pricing::{InvalidPricing, Pricing};
 pub use self::prompts::{Prompts, UnknownPrompts};
 use crate::rate::Rates;
+
+/// A pending job with a message in the queue gets another one after this long, then twice as long, …: a net
+/// under the queue. A second message is harmless: the claim of one of them is refused.
+const RESEND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
 
 /// A duration rounded up to whole seconds; the least that is billed is one.
 #[must_use]
@@ -85,6 +89,17 @@ impl Policy {
         // 20 × the length in ms, in seconds.
         let seconds = (duration_ms / 50).clamp(600, 7200);
         SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(7200))
+    }
+
+    /// When a pending job gets its next message from the sweep: `enqueued_at` is when its last one was sent, if it is
+    /// known to have been; `resends` counts those sent before because the job waited.
+    #[must_use]
+    pub fn resend_at(&self, updated_at: Timestamp, enqueued_at: Option<Timestamp>, resends: u32) -> Timestamp {
+        let (since, wait) = match enqueued_at {
+            Some(sent) => (sent, RESEND_AGAIN.saturating_mul(1 << resends.min(10))),
+            None => (updated_at, self.resend_after),
+        };
+        since.saturating_add(wait).unwrap_or(Timestamp::MAX)
     }
 }
 

@@ -30,7 +30,7 @@ pub use estimate::Estimate;
 pub use reconcile::{Reconcile, Repaired};
 pub use replay::{Replay, ReplayError};
 pub use submit::{Created, IdempotencyKey, NotExportable, Submit, SubmitError};
-pub use sweep::{Sweep, Swept};
+pub use sweep::{MOST as JOBS_A_TICK, Sweep, Swept};
 pub use wakes::{Wakes, Woken};
 
 use rotoless_contract::worker::Refusal;

@@ -37,7 +37,12 @@ async fn main() -> Result<()> {
         async move {
             let ticked = tick.run().await?;
             metrics.tell(Timestamp::now(), &ticked.figures(), &[]);
-            Ok::<_, lambda_runtime::Error>(json!({ "seen": ticked.swept.seen, "waiting": ticked.backlog.visible }))
+            let woken = ticked.woken.as_ref().map_or(0, |woken| woken.wakes);
+            Ok::<_, lambda_runtime::Error>(json!({
+                "seen": ticked.swept.seen,
+                "waiting": ticked.backlog.visible,
+                "woken": woken,
+            }))
         }
     };
     lambda_runtime::run(service_fn(handle)).await.map_err(|err| anyhow!(err))

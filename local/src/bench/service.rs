@@ -127,8 +127,10 @@ fn up_args(data_dir: &Path, models: &Path) -> Result<UpArgs> {
         | Command::Jobs(_)
         | Command::Models(_)
         | Command::Operate(_)
+        | Command::RunPod(_)
         | Command::Doctor(_)
         | Command::Bench(_)
+        | Command::Simulate(_)
         | Command::GpuHandler(_) => anyhow::bail!("`up` was not understood"),
     }
 }

@@ -8,12 +8,14 @@ use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rotoless_contract::queue::Wake;
 use rotoless_core::policy::Policy;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::error::RunPodError;
 use super::exchange::{BaseUrl, Door, Question};
+use super::management::Management;
 
 /// A wake is a hint: whoever posts it has better things to do than to wait.
 const RUN: Duration = Duration::from_secs(2);
@@ -162,6 +164,12 @@ impl Endpoint {
         Self { door: Door::new(base, key), id }
     }
 
+    /// The management API with the same or another key, over the same connector.
+    #[must_use]
+    pub fn management(&self, base: BaseUrl, key: SecretString) -> Management {
+        Management { door: self.door.beside(base, key) }
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &EndpointId {
@@ -174,7 +182,7 @@ impl Endpoint {
     /// [`RunPodError`]; a wake whose answer was lost may have been taken all the same.
     pub async fn run(&self, now: Timestamp, policy: RunPolicy) -> Result<(), RunPodError> {
         let body = json!({
-            "input": { "v": WAKE_VERSION, "at": now.as_second() },
+            "input": Wake { v: WAKE_VERSION, at: Some(now.as_second()) },
             "policy": {
                 "executionTimeout": milliseconds(policy.execution_timeout),
                 "ttl": milliseconds(policy.ttl),
@@ -220,7 +228,7 @@ impl Endpoint {
     }
 }
 
-/// Version of `rotoless_contract::queue::Wake`.
+/// The version of [`Wake`] that is written.
 const WAKE_VERSION: u32 = 1;
 
 fn milliseconds(duration: Duration) -> u64 {

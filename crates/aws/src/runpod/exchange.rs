@@ -130,6 +130,11 @@ impl Door {
         Self { connector: SharedHttpConnector::new(connector), base, key }
     }
 
+    /// A way to another API, or with another key, over the same connector: each of its own would load the roots of TLS.
+    pub(super) fn beside(&self, base: BaseUrl, key: SecretString) -> Self {
+        Self { connector: self.connector.clone(), base, key }
+    }
+
     /// Asks once; the answer is JSON.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Value, RunPodError> {
         match tokio::time::timeout(question.within, self.exchange(question)).await {

@@ -54,7 +54,7 @@ pub type Fields = Map<String, Value>;
 /// The management API with a key that may read, and write where something is changed.
 #[derive(Debug, Clone)]
 pub struct Management {
-    door: Door,
+    pub(super) door: Door,
 }
 
 impl Management {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream;
+use jiff::{SignedDuration, Timestamp};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Clock, StoreError, Waker};
 use rotoless_core::wake::Outstanding;
@@ -24,8 +25,9 @@ const AT_ONCE: usize = 10;
 /// After this long no further post is begun: the function that wakes has an end of its own.
 const WHOLE_WAKE: Duration = Duration::from_secs(20);
 
-/// How long a known greatest number of workers is believed, or that none is to be had.
-const BELIEVED: Duration = Duration::from_secs(60);
+/// How long a known greatest number of workers is believed, or that none is to be had: a sweep asks at each tick, and
+/// whoever looks more often does not.
+const BELIEVED: SignedDuration = SignedDuration::from_secs(50);
 
 /// Wakes workers of one endpoint.
 pub struct RunPodWaker {
@@ -39,7 +41,8 @@ pub struct RunPodWaker {
 
 #[derive(Clone, Copy)]
 struct Glance {
-    at: Instant,
+    /// By the clock on the wall: a function's other one may stand still between two ticks.
+    at: Timestamp,
     workers_max: Option<u32>,
 }
 
@@ -53,11 +56,12 @@ impl RunPodWaker {
     /// For the sessions of jobs under this policy. Nothing is sent yet.
     #[must_use]
     pub fn new(settings: &RunPodSettings, policy: &Policy, clock: Arc<dyn Clock>) -> Self {
-        let management = |key| Management::new(settings.rest_url.clone(), key);
+        let RunPodSettings { endpoint_id, api_key, api_url, rest_url, stop_key } = settings.clone();
+        let endpoint = Endpoint::new(api_url, endpoint_id, api_key.clone());
         Self {
-            endpoint: Endpoint::new(settings.api_url.clone(), settings.endpoint_id.clone(), settings.api_key.clone()),
-            management: management(settings.api_key.clone()),
-            kill_switch: settings.stop_key.clone().map(management),
+            management: endpoint.management(rest_url.clone(), api_key),
+            kill_switch: stop_key.map(|key| endpoint.management(rest_url, key)),
+            endpoint,
             policy: RunPolicy::of(policy),
             clock,
             workers_max: Mutex::new(None),
@@ -67,7 +71,8 @@ impl RunPodWaker {
     /// `None` where the key may not read it, or RunPod does not say: no reason to believe in either.
     async fn workers_max(&self) -> Option<u32> {
         let known = *self.workers_max.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(glance) = known.filter(|glance| glance.at.elapsed() < BELIEVED) {
+        let now = self.clock.now();
+        if let Some(glance) = known.filter(|glance| now.duration_since(glance.at).abs() < BELIEVED) {
             return glance.workers_max;
         }
         let workers_max = match self.management.workers_max(self.endpoint.id()).await {
@@ -77,8 +82,7 @@ impl RunPodWaker {
                 None
             }
         };
-        *self.workers_max.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Glance { at: Instant::now(), workers_max });
+        *self.workers_max.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glance { at: now, workers_max });
         workers_max
     }
 }

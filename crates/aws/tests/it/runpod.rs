@@ -1,6 +1,6 @@
 //! The client of RunPod and its waker, against a stand-in that answers whatever a test wants.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -46,6 +46,8 @@ impl Heard {
 struct StandIn {
     url: String,
     heard: Arc<Mutex<Vec<Heard>>>,
+    /// Of its waker's clock, in Unix seconds.
+    now: Arc<AtomicI64>,
 }
 
 impl StandIn {
@@ -78,7 +80,7 @@ impl StandIn {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { url, heard }
+        Self { url, heard, now: Arc::new(AtomicI64::new(1_764_000_000)) }
     }
 
     async fn answering(status: u16, body: impl Into<Bytes>) -> Self {
@@ -106,7 +108,7 @@ impl StandIn {
             rest_url: self.url.parse().unwrap(),
             stop_key: stop_key.map(Into::into),
         };
-        RunPodWaker::new(&settings, &Policy::default(), Arc::new(At(1_764_000_000)))
+        RunPodWaker::new(&settings, &Policy::default(), Arc::new(At(Arc::clone(&self.now))))
     }
 }
 
@@ -114,11 +116,11 @@ fn answer(status: u16, body: impl Into<Body>) -> Response {
     (StatusCode::from_u16(status).unwrap(), body.into()).into_response()
 }
 
-struct At(i64);
+struct At(Arc<AtomicI64>);
 
 impl Clock for At {
     fn now(&self) -> Timestamp {
-        Timestamp::from_second(self.0).unwrap()
+        Timestamp::from_second(self.0.load(Ordering::SeqCst)).unwrap()
     }
 }
 
@@ -139,7 +141,7 @@ async fn a_wake_is_a_request_without_content_that_says_how_long_it_may_live() {
     });
     assert_eq!(heard.json(), expected);
     let wake: Wake = serde_json::from_value(heard.json()["input"].clone()).unwrap();
-    assert_eq!(wake.v, 1);
+    assert_eq!(wake, Wake { v: 1, at: Some(1_764_000_000) });
 }
 
 #[tokio::test]
@@ -202,7 +204,7 @@ async fn each_refusal_is_of_a_kind_that_its_reader_understands() {
 async fn nobody_there_is_told_from_an_answer_that_was_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let nobody = StandIn { url, heard: Arc::default() };
+    let nobody = StandIn { url, heard: Arc::default(), now: Arc::default() };
     let dropping = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         // Reads a little, answers half, and is gone: the listener as well.
@@ -297,12 +299,14 @@ async fn what_is_outstanding_is_asked_of_health_and_once_a_minute_of_the_endpoin
         unhealthy: 6,
         workers_max: Some(3),
     };
+    let asked = |target: &str| runpod.heard().iter().filter(|h| h.method == "GET" && h.target == target).count();
     for _ in 0..3 {
         assert_eq!(waker.outstanding().await.unwrap(), expected);
     }
-    let heard = runpod.heard();
-    let asked = |target: &str| heard.iter().filter(|heard| heard.method == "GET" && heard.target == target).count();
-    assert_eq!((asked("/v2/ep1/health"), asked("/v1/endpoints/ep1"), heard.len()), (3, 1, 4));
+    assert_eq!((asked("/v2/ep1/health"), asked("/v1/endpoints/ep1"), runpod.heard().len()), (3, 1, 4));
+    runpod.now.fetch_add(60, Ordering::SeqCst);
+    waker.outstanding().await.unwrap();
+    assert_eq!((asked("/v2/ep1/health"), asked("/v1/endpoints/ep1")), (4, 2));
 }
 
 #[tokio::test]

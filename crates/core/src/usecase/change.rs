@@ -14,10 +14,6 @@ use crate::record::{DeliveryRecord, JobRecord};
 use crate::usage::Tally;
 use crate::view;
 
-/// A pending job with a message in the queue gets another one after this long, then twice as long, …: a net
-/// under the queue. A second message is harmless: the claim of one of them is refused.
-const RESEND_AGAIN: SignedDuration = SignedDuration::from_mins(10);
-
 /// What every change needs to know.
 pub(super) struct Context<'a> {
     pub now: Timestamp,
@@ -157,14 +153,7 @@ fn asked_for(job: &JobRecord, policy: &Policy) -> Option<Timestamp> {
     let end = after(job.queued_at.unwrap_or(job.created_at), policy.max_job_age);
     match job.state.phase {
         Phase::Draft => Some(end),
-        Phase::Pending => {
-            let doubled = RESEND_AGAIN.saturating_mul(1 << job.resends.min(10));
-            let resend = match job.enqueued_at {
-                Some(sent) => after(sent, doubled),
-                None => after(job.updated_at, policy.resend_after),
-            };
-            Some(end.min(resend))
-        }
+        Phase::Pending => Some(end.min(policy.resend_at(job.updated_at, job.enqueued_at, job.resends))),
         Phase::Processing { lease_until, .. } => Some(end.min(lease_until)),
         Phase::Completed | Phase::Failed { .. } => None,
     }

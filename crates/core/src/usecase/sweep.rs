@@ -19,7 +19,7 @@ use crate::record::{JobRecord, Postponed};
 /// Jobs asked for at a time.
 const BATCH: u32 = 100;
 /// Jobs looked at in one tick.
-const MOST: usize = 1000;
+pub const MOST: usize = 1000;
 /// No further job is looked at after this long: the next tick is near, and a function's time ends.
 const TICK: SignedDuration = SignedDuration::from_secs(40);
 /// A job that could not be repaired lets the others go first for so long, then twice as long, …
