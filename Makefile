@@ -50,6 +50,9 @@ test-upgrade: setup ## the functions of FROM=tag and of this tree serve twenty j
 	@ROTOLESS_BEFORE=$(CARGO_TARGET_DIR)/before/debug \
 		cargo test --locked --quiet --package rotoless-tests --test it lambda::upgrade:: -- --ignored --nocapture
 
+test-container: ## the worker's image, built and run with podman as root (DEVICE=cpu or cuda); long
+	@scripts/try-container $(or $(DEVICE),cpu) $(if $(PLACE),--place $(PLACE) --keep)
+
 test-soak: setup ## kills and freezes under load for MINUTES=60, in the order of SEED=; the default suite has a small dose
 	@cargo build --locked --quiet --workspace --bins --tests
 	@MINUTES=$(or $(MINUTES),60) $(if $(SEED),SEED=$(SEED)) \
@@ -103,4 +106,4 @@ lint: ## formatting, lints, documentation, the template and the workflows
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-upgrade test-soak bench bench-quality openapi fuzz fuzz-api package lint
+.PHONY: help build setup demo test test-gpu test-upgrade test-container test-soak bench bench-quality openapi fuzz fuzz-api package lint

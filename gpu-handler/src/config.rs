@@ -166,6 +166,14 @@ impl Config {
         Self::from_lookup(|name| if name == "SESSIONS" { Some("once".to_owned()) } else { std::env::var(name).ok() })
     }
 
+    /// The work directory alone: where a worker of this environment gives its signs of life.
+    #[must_use]
+    pub fn work_dir_from_env() -> PathBuf {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+        let lookup = |name: &str| std::env::var(name).ok();
+        Reader::new(&lookup).optional("WORK_DIR").unwrap_or_default().into()
+    }
+
     /// Reads keys by name. An empty value counts as none.
     ///
     /// # Errors

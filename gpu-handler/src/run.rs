@@ -23,6 +23,7 @@ use crate::detail::shown;
 use crate::drain::Drainer;
 use crate::engine::RealEngine;
 use crate::fitness::{self, Unfit};
+use crate::life;
 use crate::net;
 use crate::process::{ParentError, Shutdown, WorkDir, WorkDirError, die_with_parent};
 use crate::queue::{self, QueueSettings};
@@ -84,6 +85,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
     tracing::debug!(?config, "worker starts");
+    let _signs = life::begin(&config.work_dir);
     let (device, sessions) = (config.compute.device, config.sessions.clone());
     let drainer = match &sessions.start {
         Start::Drain(drain) => Some(Drainer::rise(&config, drain).await?),
@@ -120,7 +122,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 }
 
 /// Serves one session: at most one message.
-async fn once(worker: &Worker) -> Result<(), RunError> {
+pub(crate) async fn once(worker: &Worker) -> Result<(), RunError> {
     match worker.session().await {
         Ok(end) => {
             tracing::info!(handled = matches!(end, SessionEnd::Handled { .. }), "session ended");

@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use self::client::Client;
 pub use self::env::RunPod;
+#[cfg(test)]
+pub(crate) use self::session::serve_sleeper;
 pub(crate) use self::session::{Answer, receive_wait, serve};
 use crate::detail::shown;
 use crate::run::RunError;

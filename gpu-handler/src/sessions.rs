@@ -98,7 +98,8 @@ impl Sessions {
         let platform = RunPod::read(read);
         let drain = Drain::read(read);
         let named = read.optional("SESSIONS");
-        let is_runpod = read.optional("RUNPOD_POD_ID").is_some() || read.optional("RUNPOD_ENDPOINT_ID").is_some();
+        let is_runpod =
+            ["RUNPOD_POD_ID", "RUNPOD_ENDPOINT_ID"].map(|name| read.optional(name).is_some()).contains(&true);
         let implied = if is_runpod || platform.is_some() { "runpod" } else { "poll" };
         let start = match named.as_deref().unwrap_or(implied) {
             "poll" => Some(Start::Poll),

@@ -64,6 +64,9 @@ pub(crate) struct GpuHandlerArgs {
     /// Serve one session, as the job of RunPod in this file would start it: {"input":{…}}; the answer goes to standard output
     #[arg(long, value_name = "FILE")]
     pub(crate) test_input: Option<PathBuf>,
+    /// Serve nothing: say by the exit code whether the worker of this WORK_DIR gave a sign of life within a minute
+    #[arg(long, conflicts_with = "test_input")]
+    pub(crate) healthy: bool,
 }
 
 #[derive(Debug, Args)]

@@ -56,6 +56,9 @@ fn run(command: Command) -> Result<()> {
             None => doctor::run(&args),
         },
         Command::Bench(args) => bench::run(&args),
+        Command::GpuHandler(args) if args.healthy => {
+            Ok(rotoless_gpu_handler::check_health(&rotoless_gpu_handler::Config::work_dir_from_env())?)
+        }
         Command::GpuHandler(args) => match &args.test_input {
             None => block_on(async { Ok(rotoless_gpu_handler::run(rotoless_gpu_handler::Config::from_env()?).await?) }),
             Some(file) => block_on(test_session(file)),

@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) messages_left: bool,
     /// Further arguments of `rotoless up`.
     pub(crate) args: Vec<String>,
+    /// Further variables of its environment.
+    pub(crate) env: Vec<(String, String)>,
     /// The data directory lies on a disk of its own, which `mount` makes of this.
     pub(crate) disk: Option<&'static str>,
     /// What is logged, as `RUST_LOG` has it.
@@ -65,6 +67,7 @@ impl Default for Options {
             expected_errors: &[],
             messages_left: false,
             args: Vec::new(),
+            env: Vec::new(),
             disk: None,
             log: "info",
         }
@@ -161,6 +164,7 @@ impl World {
             command.arg("--no-worker");
         }
         command.args(&self.options.args);
+        command.envs(self.options.env.iter().map(|(name, value)| (name, value)));
         command.env("RUST_LOG", self.options.log).stdin(Stdio::null());
         command
     }

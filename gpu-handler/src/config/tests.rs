@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::sessions::Start;
 
 fn complete() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([
@@ -106,17 +107,72 @@ fn a_printed_configuration_shows_no_secret() {
 #[test]
 fn every_key_that_is_read_is_documented() {
     let asked = std::cell::RefCell::new(std::collections::BTreeSet::new());
-    let values = complete();
+    let mut values = complete();
+    values.extend(RUNPOD);
     Config::from_lookup(|name| {
         asked.borrow_mut().insert(name.to_owned());
         values.get(name).map(|value| (*value).to_owned())
     })
     .unwrap();
-    let documented = |name: &str| KEYS.iter().any(|key| key.name == name) || ["PATH", "HOSTNAME"].contains(&name);
+    let all = || KEYS.iter().chain(SESSION_KEYS);
+    let documented = |name: &str| all().any(|key| key.name == name) || ["PATH", "HOSTNAME"].contains(&name);
     for name in asked.borrow().iter() {
         assert!(documented(name), "{name}");
     }
-    for key in KEYS {
+    for key in all() {
         assert!(asked.borrow().contains(key.name), "{} is documented and never read", key.name);
     }
+}
+
+const RUNPOD: [(&str, &str); 6] = [
+    ("RUNPOD_WEBHOOK_GET_JOB", "https://api.runpod.ai/v2/ep/job-take/$ID?gpu=x"),
+    ("RUNPOD_WEBHOOK_POST_OUTPUT", "https://api.runpod.ai/v2/ep/job-done/$RUNPOD_POD_ID/$ID?gpu=x"),
+    ("RUNPOD_WEBHOOK_PING", "https://api.runpod.ai/v2/ep/ping/$RUNPOD_POD_ID?gpu=x"),
+    ("RUNPOD_AI_API_KEY", "rpa_hush"),
+    ("RUNPOD_POD_ID", "pod7"),
+    ("RUNPOD_ENDPOINT_ID", "ep"),
+];
+
+#[test]
+fn what_looks_like_runpod_never_polls_unless_it_is_told_to() {
+    let with = |more: &[(&'static str, &'static str)]| {
+        let mut values = complete();
+        values.extend(more.iter().copied());
+        read(&values)
+    };
+    assert!(matches!(with(&[]).unwrap().sessions.start, Start::Poll));
+    assert!(matches!(with(&RUNPOD).unwrap().sessions.start, Start::RunPod(_)));
+    assert!(matches!(with(&[("SESSIONS", "once")]).unwrap().sessions.start, Start::Once));
+    // `rotoless up` and its worker.env, wherever they run.
+    for own in &RUNPOD {
+        assert!(matches!(with(&[*own, ("SESSIONS", "poll"), RUNPOD[1]]).unwrap().sessions.start, Start::Poll));
+    }
+    for hint in [RUNPOD[4], RUNPOD[5], ("SESSIONS", "runpod")] {
+        let text = with(&[hint]).unwrap_err().to_string();
+        assert!(text.contains("RUNPOD_WEBHOOK_GET_JOB"), "{text}");
+    }
+    assert!(with(&[("SESSIONS", "forever")]).unwrap_err().to_string().contains("SESSIONS"));
+    assert_eq!(with(&RUNPOD).unwrap().worker_id, "pod7");
+}
+
+/// G-37: its addresses authorise the worker, and its key is a key.
+#[test]
+fn what_is_wrong_with_runpods_environment_is_named_at_once_and_nothing_of_it_is_shown() {
+    let mut values = complete();
+    values.extend(RUNPOD);
+    let shown = format!("{:?}", read(&values).unwrap());
+    assert!(!shown.contains("hush") && !shown.contains("runpod.ai"), "{shown}");
+    values.extend([
+        ("RUNPOD_WEBHOOK_GET_JOB", "http://10.0.0.1/secret"),
+        ("RUNPOD_WEBHOOK_POST_OUTPUT", ""),
+        ("RUNPOD_PING_INTERVAL", "soon"),
+        ("WARM_MODELS", "human,best"),
+        ("RECYCLE_JOBS", "-1"),
+        ("RUNPOD_MIN_MEMORY_GB", "much"),
+    ]);
+    let text = read(&values).unwrap_err().to_string();
+    for name in ["GET_JOB", "POST_OUTPUT", "PING_INTERVAL", "WARM_MODELS", "RECYCLE_JOBS", "MIN_MEMORY_GB"] {
+        assert!(text.contains(name), "{name}: {text}");
+    }
+    assert!(!text.contains("secret") && !text.contains("10.0.0.1") && !text.contains("soon"), "{text}");
 }

@@ -131,3 +131,91 @@ fn made_up_name() -> String {
     let _ = getrandom::fill(&mut bytes);
     hex::encode(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::{Config, ConfigError};
+    use crate::sessions::Start;
+
+    fn read(more: &[(&'static str, &'static str)]) -> Result<RunPod, ConfigError> {
+        let mut values = BTreeMap::from([
+            ("QUEUE_URL", "https://sqs.eu-central-1.amazonaws.com/1/jobs"),
+            ("CONTROL_URL", "https://api.example.com"),
+            ("FLEET_KEY", "0123456789abcdef"),
+            ("AWS_REGION", "eu-central-1"),
+            ("MODELS_DIR", "/models"),
+            ("RUNPOD_WEBHOOK_GET_JOB", "https://api.runpod.ai/v2/ep/job-take/$ID?gpu=NVIDIA+L4"),
+            ("RUNPOD_WEBHOOK_POST_OUTPUT", "https://api.runpod.ai/v2/ep/job-done/$RUNPOD_POD_ID/$ID?gpu=NVIDIA+L4"),
+            ("RUNPOD_WEBHOOK_PING", "https://api.runpod.ai/v2/ep/ping/$RUNPOD_POD_ID?gpu=NVIDIA+L4"),
+            ("RUNPOD_AI_API_KEY", "rpa_key"),
+            ("RUNPOD_POD_ID", "pod7"),
+        ]);
+        values.extend(more.iter().copied());
+        let config = Config::from_lookup(|name| values.get(name).map(|value| (*value).to_owned()))?;
+        match config.sessions.start {
+            Start::RunPod(platform) => Ok(platform),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// `$ID` is the worker where jobs are taken and the job where they are done.
+    #[test]
+    fn each_address_is_made_as_the_published_worker_makes_it() {
+        let platform = read(&[]).unwrap();
+        let text = |url: Option<Url>| url.unwrap().to_string();
+        let base = "https://api.runpod.ai/v2/ep";
+        assert_eq!(text(platform.take(false)), format!("{base}/job-take/pod7?gpu=NVIDIA+L4&job_in_progress=0"));
+        assert_eq!(text(platform.take(true)), format!("{base}/job-take/pod7?gpu=NVIDIA+L4&job_in_progress=1"));
+        assert_eq!(text(platform.stop()), format!("{base}/job-stop/pod7?gpu=NVIDIA+L4"));
+        let done = format!("{base}/job-done/pod7/5c0d-u1?gpu=NVIDIA+L4&isStream=false");
+        assert_eq!(text(platform.done("5c0d-u1")), done);
+        let ping = format!("{base}/ping/pod7?gpu=NVIDIA+L4");
+        assert_eq!(text(platform.ping(&[])), format!("{ping}&runpod_version=1.12.0"));
+        let jobs = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(text(platform.ping(&jobs)), format!("{ping}&job_id=a%2Cb&runpod_version=1.12.0"));
+        let unhealthy = format!("{ping}&status=unhealthy&check=gpu&reason=no+driver&runpod_version=1.12.0");
+        assert_eq!(text(platform.unhealthy("gpu", "no driver")), unhealthy);
+        let long = text(platform.unhealthy("gpu", &"x".repeat(5000)));
+        assert_eq!(long.matches('x').count(), 256);
+    }
+
+    #[test]
+    fn an_address_without_a_query_gets_one_and_a_name_stays_within_its_place() {
+        let platform = read(&[("RUNPOD_WEBHOOK_GET_JOB", "https://api.runpod.ai/v2/ep/take/$ID")]).unwrap();
+        assert_eq!(platform.take(false).unwrap().as_str(), "https://api.runpod.ai/v2/ep/take/pod7?job_in_progress=0");
+        assert!(platform.stop().is_none(), "no stop channel can be derived");
+        let done = platform.done("a/../b?c#d").unwrap();
+        assert_eq!(
+            done.as_str(),
+            "https://api.runpod.ai/v2/ep/job-done/pod7/a%2F..%2Fb%3Fc%23d?gpu=NVIDIA+L4&isStream=false"
+        );
+    }
+
+    /// The interval is ms; a worker that took it for seconds would ping without a pause, or never.
+    #[test]
+    fn a_ping_interval_is_in_ms_and_never_below_a_second() {
+        for (given, seconds) in [("10000", 10), ("1000", 1), ("999", 1), ("0", 1), ("", 10)] {
+            assert_eq!(read(&[("RUNPOD_PING_INTERVAL", given)]).unwrap().ping_interval, Duration::from_secs(seconds));
+        }
+    }
+
+    #[test]
+    fn nobody_pings_without_address_key_and_name() {
+        for missing in ["RUNPOD_WEBHOOK_PING", "RUNPOD_AI_API_KEY", "RUNPOD_POD_ID"] {
+            let platform = read(&[(missing, "")]).unwrap();
+            assert!(!platform.has_pings() && platform.ping(&[]).is_none(), "{missing}");
+        }
+        assert!(!read(&[("RUNPOD_POD_ID", "")]).unwrap().take(false).unwrap().path().contains("$ID"));
+    }
+
+    #[test]
+    fn plain_http_leads_to_this_machine_only() {
+        let local = "http://127.0.0.1:8000/v2/ep/job-take/$ID?x=1";
+        assert!(read(&[("RUNPOD_WEBHOOK_GET_JOB", local)]).is_ok());
+        let far = "http://api.runpod.ai/v2/ep/job-take/$ID?x=1";
+        assert!(read(&[("RUNPOD_WEBHOOK_GET_JOB", far)]).unwrap_err().to_string().contains("GET_JOB"));
+    }
+}

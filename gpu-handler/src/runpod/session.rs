@@ -80,14 +80,21 @@ pub(crate) fn receive_wait(posted_at: Option<i64>, now: i64, whole: Duration) ->
 pub(crate) async fn serve(worker: Worker, platform: &RunPod, recycle: Recycle) -> Result<(), RunError> {
     let in_progress = InProgress::default();
     let heartbeat = Heartbeat::start(platform, in_progress.clone())?;
-    let serving = Serving {
-        client: Client::new(platform.clone())?,
-        worker,
-        in_progress,
-        naps: heartbeat.naps.clone(),
-        life: Life { recycle, attempts: 0, born_with: resident_bytes(), failed_in_a_row: 0 },
-    };
+    let naps = heartbeat.naps.clone();
+    let serving =
+        Serving { client: Client::new(platform.clone())?, worker, in_progress, naps, life: Life::new(recycle) };
     Box::pin(serving.run()).await
+}
+
+/// The same without a heartbeat, told by the test when the process slept.
+#[cfg(test)]
+pub(crate) async fn serve_sleeper(
+    worker: Worker,
+    platform: &RunPod,
+    naps: watch::Receiver<u64>,
+) -> Result<(), RunError> {
+    let (client, life) = (Client::new(platform.clone())?, Life::new(Recycle::default()));
+    Box::pin(Serving { client, worker, in_progress: InProgress::default(), naps, life }.run()).await
 }
 
 /// What a worker has gone through.
@@ -100,6 +107,10 @@ struct Life {
 }
 
 impl Life {
+    fn new(recycle: Recycle) -> Self {
+        Self { recycle, attempts: 0, born_with: resident_bytes(), failed_in_a_row: 0 }
+    }
+
     /// Whether it is time for a new worker.
     fn is_over(&self) -> bool {
         let Recycle { attempts, growth_bytes } = self.recycle;
@@ -112,8 +123,13 @@ impl Life {
     fn diagnose(&mut self, outcome: Result<SessionEnd, SessionError>) -> (Option<SessionEnd>, Option<Ailment>) {
         match outcome {
             Ok(end) => {
-                self.failed_in_a_row = 0;
-                self.attempts += u64::from(matches!(end, SessionEnd::Handled { .. }));
+                match end {
+                    SessionEnd::Handled { .. } => (self.attempts, self.failed_in_a_row) = (self.attempts + 1, 0),
+                    SessionEnd::Passed => self.failed_in_a_row = 0,
+                    // An empty queue says nothing about the control plane, and it is empty for as long as a message
+                    // is hidden that could not be claimed.
+                    SessionEnd::Idle => {}
+                }
                 (Some(end), None)
             }
             Err(SessionError::Ailing(ailment)) => (None, Some(ailment)),
@@ -304,5 +320,29 @@ async fn stopped(client: &Client, job: &str) {
             }
         };
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_of_a_late_wake_waits_less_and_one_without_a_time_is_not_late() {
+        let (whole, now) = (Duration::from_secs(20), 1_795_376_400);
+        for (posted_at, wait) in [
+            (None, 20),
+            (Some(now), 20),
+            (Some(now - 60), 20),
+            (Some(now - 61), 5),
+            (Some(0), 5),
+            (Some(i64::MIN), 5),
+            // A clock that runs ahead.
+            (Some(now + 300), 20),
+            (Some(i64::MAX), 20),
+        ] {
+            assert_eq!(receive_wait(posted_at, now, whole), Duration::from_secs(wait), "{posted_at:?}");
+        }
+        assert_eq!(receive_wait(Some(0), now, Duration::from_secs(1)), Duration::from_secs(1));
     }
 }

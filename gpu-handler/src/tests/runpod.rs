@@ -1,17 +1,20 @@
 //! The worker on RunPod: what starts a session and what RunPod hears of it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rotoless_contract::worker::ReportRequest;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::engine::Script;
 use super::platform::{KEY, Platform, Take};
 use super::world::{Event, On, Served, Twist, World, quick};
 use crate::ailment::Ailment;
 use crate::clock::Clock;
-use crate::run::RunError;
-use crate::runpod::serve;
+use crate::config::Config;
+use crate::run::{RunError, once, run};
+use crate::runpod::{serve, serve_sleeper};
 use crate::sessions::Recycle;
 use crate::timing::Timing;
 
@@ -52,8 +55,18 @@ fn worker(world: &World, script: Script) -> Served {
     world.worker_with(script, Clock::default(), pace())
 }
 
-fn handled(world: &World) -> Value {
-    json!({"output": {"handled": 1, "job": world.job.as_str(), "attempt": 1}})
+fn golden(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+/// What RunPod hears of an attempt, whatever came of it.
+fn handled() -> Value {
+    golden(include_str!("../../../events/runpod-done.json"))
+}
+
+/// And of a wake that found nothing to do.
+fn idle() -> Value {
+    golden(include_str!("../../../events/runpod-done-idle.json"))
 }
 
 #[tokio::test]
@@ -64,7 +77,7 @@ async fn a_job_of_runpods_is_one_session_and_one_line() {
     let outcome = served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 2)).await;
     outcome.unwrap();
     assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));
-    assert_eq!(platform.dones(), [handled(&world), json!({"output": {"handled": 0, "idle": true}})]);
+    assert_eq!(platform.dones(), [handled(), idle()]);
 }
 
 /// Runpod-python accepts an input of any form; so do we, because a wake carries nothing.
@@ -81,8 +94,8 @@ async fn whatever_a_jobs_input_is_it_is_a_wake() {
     let all = inputs.len() + 2;
     served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", all)).await.unwrap();
     let dones = platform.dones();
-    assert_eq!(dones[0], handled(&world));
-    assert!(dones[1..].iter().all(|done| *done == json!({"output": {"handled": 0, "idle": true}})), "{dones:?}");
+    assert_eq!(dones[0], handled());
+    assert!(dones[1..].iter().all(|done| *done == idle()), "{dones:?}");
 }
 
 #[tokio::test]
@@ -106,7 +119,7 @@ async fn an_answer_to_a_take_that_is_no_job_starts_nothing_and_the_next_take_fol
     platform.wake("wake");
     let began = Instant::now();
     served(worker(&world, FRAMES), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
-    assert_eq!(platform.dones(), [handled(&world)]);
+    assert_eq!(platform.dones(), [handled()]);
     assert!(platform.calls("job-take").len() > count);
     // 429 has a rest of its own, a take that hangs ends by its cap.
     assert!(began.elapsed() >= pace().too_many_takes + pace().take_cap, "{:?}", began.elapsed());
@@ -138,14 +151,16 @@ async fn a_job_that_comes_as_its_take_is_given_up_is_served() {
     let timing = Timing { take_cap: Duration::from_millis(200), take_grace: Duration::from_secs(5), ..pace() };
     let worker = world.worker_with(FRAMES, Clock::default(), timing);
     served(worker, &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
-    assert_eq!(platform.dones(), [handled(&world)]);
+    assert_eq!(platform.dones(), [handled()]);
 }
 
 /// The wire, call by call, as the published worker has it.
 #[tokio::test]
 async fn every_call_has_the_form_that_runpod_knows() {
     let (world, platform) = (World::start().await, Platform::start().await);
-    platform.wake("8a1f-u1");
+    let job = golden(include_str!("../../../events/runpod-take.json"));
+    platform.give(Take::Json(job.clone()));
+    let id = job["id"].as_str().unwrap();
     // Long enough for a ping.
     let script = Script::Frames(30, Duration::from_millis(50));
     served(worker(&world, script), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
@@ -157,18 +172,18 @@ async fn every_call_has_the_form_that_runpod_knows() {
     let stop = &platform.calls("job-stop")[0];
     assert_eq!((stop.method.as_str(), stop.path.as_str()), ("GET", "/v2/ep/job-stop/pod7?gpu=NVIDIA+L4"));
     let done = &platform.calls("job-done")[0];
-    let path = "/v2/ep/job-done/pod7/8a1f-u1?gpu=NVIDIA+L4&isStream=false";
-    assert_eq!((done.method.as_str(), done.path.as_str()), ("POST", path));
+    let path = format!("/v2/ep/job-done/pod7/{id}?gpu=NVIDIA+L4&isStream=false");
+    assert_eq!((done.method.as_str(), done.path.as_str()), ("POST", path.as_str()));
     let headers = |name: &str| done.headers.get(name).map(String::as_str);
     assert_eq!(headers("content-type"), Some("application/x-www-form-urlencoded"));
-    assert_eq!((headers("charset"), headers("x-request-id")), (Some("utf-8"), Some("8a1f-u1")));
+    assert_eq!((headers("charset"), headers("x-request-id")), (Some("utf-8"), Some(id)));
     let pings = platform.calls("ping");
-    let paths: Vec<&str> = pings.iter().map(|call| call.path.as_str()).collect();
+    let paths: Vec<String> = pings.iter().map(|call| call.path.clone()).collect();
     let (idle, busy) = (
-        "/v2/ep/ping/pod7?gpu=NVIDIA+L4&runpod_version=1.12.0",
-        "/v2/ep/ping/pod7?gpu=NVIDIA+L4&job_id=8a1f-u1&runpod_version=1.12.0",
+        "/v2/ep/ping/pod7?gpu=NVIDIA+L4&runpod_version=1.12.0".to_owned(),
+        format!("/v2/ep/ping/pod7?gpu=NVIDIA+L4&job_id={id}&runpod_version=1.12.0"),
     );
-    assert!(paths.contains(&busy) && paths.iter().all(|path| [idle, busy].contains(path)), "{paths:?}");
+    assert!(paths.contains(&busy) && paths.iter().all(|path| *path == idle || *path == busy), "{paths:?}");
     for call in [take, stop, done].into_iter().chain(&pings) {
         assert_eq!(call.headers.get("authorization").map(String::as_str), Some(KEY), "{}", call.path);
         assert!(call.headers["user-agent"].starts_with("rotoless-gpu-handler/"));
@@ -186,7 +201,7 @@ async fn a_video_that_fails_is_an_ordinary_output() {
         platform.wake("wake");
         served(worker(&world, script), &platform, Recycle::default(), platform.until("job-done", 1)).await.unwrap();
         assert!(matches!(world.reports()[..], [ReportRequest::Failed { .. }]), "{script:?}");
-        assert_eq!(platform.dones(), [handled(&world)], "{script:?}");
+        assert_eq!(platform.dones(), [handled()], "{script:?}");
     }
 }
 
@@ -211,8 +226,7 @@ async fn a_worker_whose_gpu_is_lost_gives_the_job_back_and_has_itself_replaced()
     assert!(matches!(served.await, Err(RunError::Ailing(Ailment::DeviceLost))));
     assert!(matches!(world.reports()[..], [ReportRequest::Abandoned { .. }]), "{:?}", world.reports());
     assert_eq!(world.events().last(), Some(&Event::Release(0)));
-    let error = "the device that runs the models is lost";
-    assert_eq!(platform.dones(), [json!({"error": error, "stopPod": true})]);
+    assert_eq!(platform.dones(), [golden(include_str!("../../../events/runpod-done-lost.json"))]);
     assert_eq!(platform.calls("job-take").len(), 1);
 }
 
@@ -233,25 +247,22 @@ async fn a_worker_whose_disk_is_full_fails_the_attempt_and_has_itself_replaced()
 #[tokio::test]
 async fn a_worker_that_is_cut_off_has_itself_replaced_and_one_that_hears_again_does_not() {
     let (world, platform) = (World::start().await, Platform::start().await);
-    let timing = Timing { visibility: Duration::from_secs(1), ..pace() };
-    // Two failures, a success, then three failures.
-    for status in [401, 401] {
-        world.twist(On::Claim, Twist::Fail(status));
-    }
-    (0..6).for_each(|_| platform.wake("wake"));
     let script = async {
-        platform.until("job-done", 3).await;
-        (0..3).for_each(|_| world.twist(On::Claim, Twist::Fail(401)));
-        world.enqueue();
-        platform.until("job-done", 6).await;
+        for (turn, is_heard) in [false, false, true, false, false, false].into_iter().enumerate() {
+            if !is_heard {
+                world.twist(On::Claim, Twist::Fail(401));
+            }
+            world.enqueue();
+            platform.wake("wake");
+            platform.until("job-done", turn + 1).await;
+        }
     };
-    let worker = world.worker_with(FRAMES, Clock::default(), timing);
-    let outcome = served(worker, &platform, Recycle::default(), script).await;
+    let outcome = served(worker(&world, FRAMES), &platform, Recycle::default(), script).await;
     assert!(matches!(outcome, Err(RunError::Ailing(Ailment::CutOff))), "{outcome:?} {:?}", platform.dones());
     let dones = platform.dones();
     assert_eq!(dones.last().unwrap()["stopPod"], json!(true));
     assert_eq!(dones.iter().filter(|done| done.get("error").is_some()).count(), 1, "{dones:?}");
-    assert!(dones.contains(&handled(&world)));
+    assert!(dones.contains(&handled()));
 }
 
 #[tokio::test]
@@ -295,7 +306,7 @@ async fn a_worker_asked_to_end_takes_nothing_more_gives_back_what_it_has_and_say
     let script = world.until(|events| events.contains(&Event::Matte));
     served(worker(&world, ENDLESS), &platform, Recycle::default(), script).await.unwrap();
     assert!(matches!(world.reports()[..], [ReportRequest::Abandoned { .. }]));
-    assert_eq!(platform.dones(), [handled(&world)]);
+    assert_eq!(platform.dones(), [handled()]);
     assert_eq!(platform.calls("job-take").len(), 1);
 }
 
@@ -350,4 +361,97 @@ async fn pings_are_repeated_when_runpod_is_busy_and_stop_with_the_worker() {
     let after = platform.calls("ping").len();
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(platform.calls("ping").len(), after, "no ping of a worker that ended");
+}
+
+/// TW-13: whatever connection a take had, it leads nowhere after a sleep; the next one does not wait for its end.
+#[tokio::test]
+async fn a_worker_that_slept_drops_the_take_of_before_and_connects_anew() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.give(Take::Hang);
+    platform.wake("after");
+    let timing = Timing { take_cap: Duration::from_secs(90), ..pace() };
+    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::default(), timing);
+    let (woke, naps) = watch::channel(0);
+    let read = platform.read();
+    let script = async {
+        platform.until("job-take", 1).await;
+        woke.send_replace(1);
+        platform.until("job-done", 1).await;
+        ask.ask();
+    };
+    let whole = tokio::time::timeout(Duration::from_secs(20), serve_sleeper(worker, &read, naps));
+    let (outcome, ()) = tokio::join!(whole, script);
+    outcome.expect("it waited for the old take").unwrap();
+    assert_eq!(platform.dones(), [handled()]);
+    assert_eq!(platform.most_takes_at_once(), 1);
+}
+
+/// What was on its way when the process went to sleep was read by nobody yet, and is served.
+#[tokio::test]
+async fn a_job_that_was_handed_to_a_sleeping_worker_is_served_when_it_wakes() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.give(Take::Late(Duration::from_millis(300), "asleep"));
+    let timing = Timing { take_cap: Duration::from_secs(90), take_grace: Duration::from_secs(5), ..pace() };
+    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::default(), timing);
+    let (woke, naps) = watch::channel(0);
+    let read = platform.read();
+    let script = async {
+        platform.until("job-take", 1).await;
+        woke.send_replace(1);
+        platform.until("job-done", 1).await;
+        ask.ask();
+    };
+    let (outcome, ()) = tokio::join!(serve_sleeper(worker, &read, naps), script);
+    outcome.unwrap();
+    assert!(platform.calls("job-done")[0].path.contains("/asleep?"));
+}
+
+/// The last words of a worker that is not fit: named, short, without an address; and no take.
+#[tokio::test]
+async fn a_worker_that_is_not_fit_says_so_and_takes_nothing() {
+    let platform = Platform::start().await;
+    let (models, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = std::env::var_os("PATH").unwrap().into_string().unwrap();
+    let run_with = |name: &'static str, value: &str| {
+        let mut values: BTreeMap<&str, String> = platform.environment().into_iter().collect();
+        for (name, value) in [
+            ("QUEUE_URL", "https://sqs.example.com/1/jobs"),
+            ("CONTROL_URL", "https://api.example.com"),
+            ("FLEET_KEY", "0123456789abcdef"),
+            ("AWS_REGION", "eu-central-1"),
+            ("MODELS_DIR", models.path().to_str().unwrap()),
+            ("WORK_DIR", work.path().to_str().unwrap()),
+            ("RUNPOD_MIN_DISK_PERCENT", "0"),
+            ("PATH", &path),
+            (name, value),
+        ] {
+            values.insert(name, value.to_owned());
+        }
+        run(Config::from_lookup(|name| values.get(name).cloned()).unwrap())
+    };
+    assert!(matches!(run_with("RUNPOD_MIN_DISK_PERCENT", "101").await, Err(RunError::Unfit(_))));
+    assert!(matches!(run_with("RUNPOD_MIN_MEMORY_GB", "1e9").await, Err(RunError::Unfit(_))));
+    assert!(matches!(run_with("FFMPEG_PATH", "/nowhere").await, Err(RunError::Tools(_))));
+    assert!(matches!(run_with("THREADS", "1").await, Err(RunError::Engine(_))));
+    let said: Vec<String> = platform.calls("ping").into_iter().map(|call| call.path).collect();
+    let start = "/v2/ep/ping/pod7?gpu=NVIDIA+L4&status=unhealthy&check=";
+    for (said, check) in said.iter().zip(["disk", "memory", "ffmpeg", "engine"]) {
+        assert!(said.starts_with(&format!("{start}{check}&reason=")), "{said}");
+        assert!(said.ends_with("&runpod_version=1.12.0") && said.len() < 500, "{said}");
+    }
+    assert_eq!(said.len(), 4);
+    assert!(platform.calls("job-take").is_empty());
+}
+
+/// One wake of a scaler that starts a process for each message.
+#[tokio::test]
+async fn a_worker_that_is_started_for_one_session_ends_after_it() {
+    let world = World::start().await;
+    once(&world.worker(FRAMES).worker).await.unwrap();
+    assert!(matches!(world.reports()[..], [ReportRequest::Completed { .. }]));
+    once(&world.worker(FRAMES).worker).await.unwrap();
+    assert_eq!(world.count(&Event::Receive), 1, "the queue was empty");
+    world.enqueue();
+    world.twist(On::Claim, Twist::Fail(401));
+    assert!(matches!(once(&world.worker(FRAMES).worker).await, Err(RunError::Session(_))));
 }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -191,10 +192,21 @@ impl Drop for Fleet {
 
 /// A worker as `worker.env` has it, the leader of a session of its own.
 pub(crate) fn command(world: &World, wrap: &[&str], work_dir: &Path, log: &Path) -> Command {
+    command_with(&world.worker_environment(), world.log_level(), wrap, work_dir, log)
+}
+
+/// The same of an environment that was read before.
+pub(crate) fn command_with(
+    environment: &BTreeMap<String, String>,
+    log_level: &str,
+    wrap: &[&str],
+    work_dir: &Path,
+    log: &Path,
+) -> Command {
     let mut command = Command::new("setsid");
     // Behind the wrapping: who takes another user's rights loses what the kernel was asked for.
     command.args(wrap).args(["setpriv", "--pdeathsig", "KILL"]).arg(program()).arg("gpu-handler");
-    command.env_clear().envs(world.worker_environment()).env("WORK_DIR", work_dir).env("RUST_LOG", world.log_level());
+    command.env_clear().envs(environment).env("WORK_DIR", work_dir).env("RUST_LOG", log_level);
     command.env("PATH", path());
     let log = File::options().create(true).append(true).open(log).unwrap();
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);

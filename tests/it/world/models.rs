@@ -27,6 +27,17 @@ pub(crate) fn install_free_model(dir: &Path) {
     install(dir, "bright.onnx", &model, &entry);
 }
 
+/// The same, with another threshold in the role `human`.
+pub(crate) fn install_two_free_models(dir: &Path) {
+    let (light, human) = (tiny::luma_threshold_model(THRESHOLD, SLOPE), tiny::luma_threshold_model(0.7, SLOPE));
+    let entries = [
+        tiny::registry_entry("bright", Some(Model::Light), "bright.onnx", &light),
+        tiny::registry_entry("brighter", Some(Model::Human), "brighter.onnx", &human),
+    ];
+    install(dir, "bright.onnx", &light, &entries.concat());
+    std::fs::write(dir.join("brighter.onnx"), human).unwrap();
+}
+
 /// The same of the model whose mattes depend on all frames before.
 pub(crate) fn install_lingering_model(dir: &Path) {
     let entry = tiny::lingering_entry("lingering", Some(Model::Light), "lingering.onnx");

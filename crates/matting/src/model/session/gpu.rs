@@ -100,8 +100,10 @@ pub(super) fn onto(builder: SessionBuilder, placing: &Placing<'_>) -> Result<Ses
         Device::Cuda(number) => register(builder, &[cuda(number, placing.hardware)]),
         #[cfg(feature = "tensorrt")]
         Device::TensorRt(number) => register(builder, &[tensorrt(number, placing)?, cuda(number, placing.hardware)]),
+        #[cfg(not(feature = "cuda"))]
+        Device::Cuda(_) => Err(DeviceError::NotInLibrary),
         #[cfg(not(feature = "tensorrt"))]
-        Device::Cuda(_) | Device::TensorRt(_) => Err(DeviceError::NotInLibrary),
+        Device::TensorRt(_) => Err(DeviceError::NotInLibrary),
     }
 }
 
