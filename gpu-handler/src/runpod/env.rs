@@ -157,7 +157,7 @@ mod tests {
         let config = Config::from_lookup(|name| values.get(name).map(|value| (*value).to_owned()))?;
         match config.sessions.start {
             Start::RunPod(platform) => Ok(*platform),
-            other @ (Start::Poll | Start::Once) => panic!("{other:?}"),
+            other @ (Start::Poll | Start::Once | Start::Drain(_)) => panic!("{other:?}"),
         }
     }
 

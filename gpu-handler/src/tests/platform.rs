@@ -110,7 +110,7 @@ impl Platform {
         values.extend(own.map(|(name, value)| (name, value.to_owned())));
         match Config::from_lookup(|name| values.get(name).cloned()).unwrap().sessions.start {
             Start::RunPod(platform) => *platform,
-            other @ (Start::Poll | Start::Once) => panic!("{other:?}"),
+            other @ (Start::Poll | Start::Once | Start::Drain(_)) => panic!("{other:?}"),
         }
     }
 
