@@ -211,7 +211,9 @@ async fn stop(platform: &Platform) -> Response {
     loop {
         if let Some(ids) = platform.change(|shared| shared.stops.pop_front()) {
             std::mem::forget(unheard);
-            return json_answer(&json!({"jobsToStop": ids}));
+            let mut answer: Value = serde_json::from_str(include_str!("../../../events/runpod-stop.json")).unwrap();
+            answer["jobsToStop"] = json!(ids);
+            return json_answer(&answer);
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
