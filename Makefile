@@ -58,6 +58,12 @@ test-soak: setup ## kills and freezes under load for MINUTES=60, in the order of
 	@MINUTES=$(or $(MINUTES),60) $(if $(SEED),SEED=$(SEED)) \
 		cargo test --locked --quiet --package rotoless-tests --test it faults::soak:: -- --ignored --nocapture
 
+test-runpod: setup ## two hundred jobs, from no worker to eight and back, at a RunPod of our own; and SEEDS=5000 virtual days of faults
+	@cargo build --locked --quiet --workspace --bins --tests
+	@cargo test --locked --quiet --package rotoless-tests --test it two_hundred_jobs -- --ignored --nocapture
+	@SEEDS=$(or $(SEEDS),5000) $(if $(SEED),SEED=$(SEED)) \
+		cargo test --locked --quiet --package rotoless-tests --test it runpod::schedules:: -- --nocapture
+
 fuzz-api: setup ## made-up requests against the live service, for long (EXAMPLES=500 SEED=1)
 	@scripts/setup-python
 	@cargo build --locked --quiet --workspace --bins --tests
@@ -106,4 +112,4 @@ lint: ## formatting, lints, documentation, the template and the workflows
 	@cargo clippy --locked --quiet --workspace --all-targets --features rotoless/tensorrt,rotoless-gpu-handler/tensorrt -- -D warnings
 	@RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' cargo doc --locked --quiet --workspace --no-deps --document-private-items
 
-.PHONY: help build setup demo test test-gpu test-upgrade test-container test-soak bench bench-quality openapi fuzz fuzz-api package lint
+.PHONY: help build setup demo test test-gpu test-upgrade test-container test-soak test-runpod bench bench-quality openapi fuzz fuzz-api package lint

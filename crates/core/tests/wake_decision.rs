@@ -123,6 +123,12 @@ fn wakes_without_messages_are_thrown_away_after_a_quarter_of_an_hour_and_message
     let decision = (0..16).map(|_| looks.look(waiting(2), Some(seen(5, 0)))).last().unwrap();
     assert_eq!((decision.purge, decision.wakes), (true, 2));
     assert!(decision.findings.contains(&Finding::WakesStuck));
+    // No more than messages, and nobody starts for them though somebody might: they reach nobody.
+    let purges = |service| Looks::new().minutes(31, waiting(2), Some(service), |decision| decision.purge);
+    assert_eq!(purges(seen(2, 0)), [16, 31]);
+    assert_eq!(purges(Outstanding { throttled: 2, ..seen(2, 0) }), [0; 0]);
+    assert_eq!(purges(Outstanding { workers_max: Some(0), ..seen(2, 0) }), [0; 0]);
+    assert_eq!(purges(seen(2, 1)), [0; 0]);
     // As many as there are messages, though one look posts fewer: what is thrown away is replaced.
     let mut looks = Looks::new();
     let decision = (0..16).map(|_| looks.look(waiting(200), Some(seen(201, 3)))).last().unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rotoless_contract::JobStatus;
 
 use super::cloud::{Cloud, JOB, SILENCE, all_completed, brisk, in_a_cloud, paid};
-use super::platform::{MINUTE, SECOND, Settings};
+use super::platform::{MINUTE, SECOND, Scaler, Settings};
 use crate::world::Options;
 use crate::world::client::Client;
 
@@ -21,7 +21,9 @@ struct Load {
 
 /// From zero to `workers` and back to zero. What is billed is compared with the work.
 async fn from_zero_to_zero(load: Load) {
-    let settings = Settings { workers_max: load.workers, ..brisk() };
+    // As `infra/runpod-endpoint.json` has it.
+    let scaler = Scaler::RequestCount(1);
+    let settings = Settings { workers_max: load.workers, scaler, ..brisk() };
     let idle = settings.idle_timeout;
     in_a_cloud(settings, Options::default(), async |_, cloud, client| {
         let began = Instant::now();

@@ -1,7 +1,7 @@
 //! What workers ask and say, as the published Python worker does.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hyper::body::Bytes;
 use hyper::header::CONTENT_TYPE;
@@ -122,7 +122,7 @@ impl Endpoint {
             if offer != Offer::Wait || Instant::now() >= deadline {
                 return offer;
             }
-            tokio::time::sleep(LOOK.min(Duration::from_millis(20))).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 
