@@ -314,3 +314,64 @@ fn show_json(out: &mut dyn Write, results: &[(&Case, Report)]) -> io::Result<()>
     serde_json::to_writer_pretty(&mut *out, &runs)?;
     writeln!(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn told(arguments: &[&str]) -> SimulateArgs {
+        let arguments = ["rotoless", "simulate"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Simulate(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn values_of_several_flags_are_combined_and_one_of_each_is_one_run() {
+        assert_eq!(cases(&told(&[])).unwrap().len(), 1);
+        let cases = cases(&told(&["--idle-timeout", "1,5", "--max-workers", "3,8,20"])).unwrap();
+        let label = |case: &Case| case.label.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
+        assert_eq!(cases.len(), 6);
+        assert_eq!(label(&cases[5]), ["idle s 5", "max 20"]);
+        assert_eq!(cases[5].scenario.fleet.max, 20);
+        // The reconciler knows how many workers there may be.
+        assert_eq!(cases[5].scenario.control.wakes.workers_max, 20);
+    }
+
+    #[test]
+    fn a_home_brings_its_own_defaults_and_flags_come_before_them() {
+        let of = |arguments: &[&str]| cases(&told(arguments)).unwrap().remove(0).scenario;
+        let ecs = of(&["--home", "ecs"]);
+        assert_eq!((ecs.fleet.session, ecs.fleet.idle), (Session::Drain, Micros::seconds(900)));
+        assert!((ecs.per_second - 1.006 / 3600.).abs() < 1e-12);
+        let told = of(&["--home", "ecs", "--session", "one", "--idle-timeout", "7", "--price", "0.5"]);
+        assert_eq!((told.fleet.session, told.fleet.idle, told.per_second), (Session::One, Micros::seconds(7), 0.5));
+    }
+
+    #[test]
+    fn what_cannot_be_simulated_is_an_error_and_no_run() {
+        for arguments in [
+            &["--max-workers", "0"][..],
+            &["--min-workers", "4"],
+            &["--days", "0"],
+            &["--wake-lost", "2"],
+            &["--worker-fps", "0"],
+            &["--jobs-per-day=-1"],
+            &["--trace", "/nowhere/at/all"],
+            &["--lengths", "/nowhere/at/all"],
+            &["--max-workers", "3,4", "--plot", "x.svg"],
+            &["--plot", "x.png"],
+            &["--counts-lag", "60"],
+        ] {
+            assert!(simulate(&told(arguments)).is_err(), "{arguments:?}");
+        }
+        for arguments in [["--arrivals", "x"], ["--gpu", "abacus"], ["--starts", "1:2"], ["--throttle", "5"]] {
+            let arguments = ["rotoless", "simulate"].iter().chain(&arguments);
+            assert!(Cli::try_parse_from(arguments).is_err());
+        }
+    }
+}

@@ -248,7 +248,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// RunPod's defaults, and our settings where `docs` calls for others.
+    /// RunPod, with the settings that docs/SCALE.md begins from.
     #[must_use]
     pub fn runpod() -> Self {
         Self {

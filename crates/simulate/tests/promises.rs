@@ -2,7 +2,7 @@
 
 use rotoless_simulate::{
     Arrivals, Control, Faults, Fleet, InvalidScenario, JobLines, Keeping, Lengths, Micros, Report, Scaler, Scenario,
-    Session, Starts, Throttle, TraceRow, Work, run,
+    Session, Starts, Throttle, TraceRow, Work, plot, run,
 };
 
 /// Dollars for a second.
@@ -335,6 +335,28 @@ fn both_scalers_serve_a_burst_with_all_workers() {
         assert_eq!((report.completed, report.workers_peak), (report.jobs, 8), "{scaler}");
     }
     assert!("delay:x".parse::<Scaler>().is_err() && "count:0".parse::<Scaler>().is_err());
+}
+
+#[test]
+fn the_picture_is_small_whatever_the_length_of_the_run_and_says_what_it_shows() {
+    let directory = std::env::temp_dir().join(format!("rotoless-picture-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let path = directory.join("run.svg");
+    for days in [1, 30] {
+        let mut scenario = day("consumer", 500.);
+        scenario.horizon = Micros(Micros::DAY.0 * days);
+        plot(&simulated(&scenario), "a day", &path).unwrap();
+        let picture = std::fs::read_to_string(&path).unwrap();
+        assert!(picture.len() < 100_000, "{} bytes", picture.len());
+        for word in ["a day", "hours", "waiting", "at work", "longest"] {
+            assert!(picture.contains(word), "{word}");
+        }
+    }
+    // Of nothing as well, and not where nothing can be written.
+    let empty = Report { rows: Vec::new(), ..simulated(&day("nothing", 0.)) };
+    plot(&empty, "nothing", &path).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(plot(&empty, "nothing", &path).is_err());
 }
 
 #[test]
