@@ -101,7 +101,13 @@ impl Ended {
             Self::Failed { reason: FailureReason::InternalError, detail } if is_disk_full(dir) => {
                 Self::Ailing { ailment: Ailment::DiskFull, detail }
             }
-            other => other,
+            Self::Failed { .. }
+            | Self::Ailing { .. }
+            | Self::Stopped(_)
+            | Self::Hung(_)
+            | Self::JobOver
+            | Self::Stale
+            | Self::Unheard => self,
         }
     }
 

@@ -65,10 +65,12 @@ impl Measured for MeasuredFile {
 
 impl From<EngineError> for Fault {
     fn from(error: EngineError) -> Self {
-        let ailment = match &error {
-            EngineError::DeviceLost { .. } => Some(Ailment::DeviceLost),
-            EngineError::Io { source, .. } if source.kind() == ErrorKind::StorageFull => Some(Ailment::DiskFull),
-            _ => None,
+        let ailment = if let EngineError::DeviceLost { .. } = &error {
+            Some(Ailment::DeviceLost)
+        } else if let EngineError::Io { source, .. } = &error {
+            (source.kind() == ErrorKind::StorageFull).then_some(Ailment::DiskFull)
+        } else {
+            None
         };
         Self { reason: error.reason(), cancelled: error.is_cancelled(), ailment, detail: shown(&error) }
     }

@@ -9,8 +9,9 @@ use nix::sys::statvfs::statvfs;
 
 use crate::sessions::Least;
 
-/// Of a file system, where no key says otherwise: this much of it is free, or so many bytes.
-const LEAST_DISK: (u64, u64) = (10, 10 << 30);
+/// Of a file system, where no key says otherwise: this many percent are free, or so many bytes, because of a large one
+/// a few percent are plenty.
+const LEAST_DISK: (u64, u64) = (10, 2 << 30);
 
 /// With less than this left, whatever failed to be written failed for want of room.
 const FULL_BYTES: u64 = 16 << 20;

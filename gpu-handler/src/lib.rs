@@ -19,6 +19,7 @@ mod config;
 mod connect;
 mod control;
 mod detail;
+mod drain;
 mod engine;
 mod fitness;
 mod handed;

@@ -2,12 +2,13 @@
 //!
 //! Owns: the file, how often it is written and when it is too old. Does not own: hangs of the engine and lost leases,
 //! which the worker notices itself.
-//! Invariants: the sign is given by a task of the runtime that serves sessions, so one that stands still gives none; its
+//! Invariants: an orderly end takes the file away, and nothing gives it again behind that; the sign is given by a task of the runtime that serves sessions, so one that stands still gives none; its
 //! time is the machine's time since boot, so no clock that is set makes a worker ill.
 
-use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use std::{fs, io};
 
 use crate::detail::shown;
 
@@ -37,34 +38,47 @@ pub enum NotHealthy {
 
 /// Signs are given as long as this is held.
 #[derive(Debug)]
-pub(crate) struct Signs(tokio::task::JoinHandle<()>);
+pub(crate) struct Signs {
+    task: tokio::task::JoinHandle<()>,
+    /// `None`: no more are given. Held while one is.
+    dir: Arc<Mutex<Option<PathBuf>>>,
+}
 
 impl Drop for Signs {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
+        let dir = self.dir.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(dir) = dir {
+            // It may never have been there.
+            let _ = fs::remove_file(dir.join(FILE));
+        }
     }
 }
 
 /// Gives the first sign as soon as the runtime comes to it.
 pub(crate) fn begin(work_dir: &Path) -> Signs {
-    let dir = work_dir.to_owned();
-    Signs(tokio::spawn(async move {
+    let dir = Arc::new(Mutex::new(Some(work_dir.to_owned())));
+    let given = Arc::clone(&dir);
+    let task = tokio::spawn(async move {
         let mut beats = tokio::time::interval(EVERY);
         loop {
             beats.tick().await;
-            if let Err(error) = sign(&dir).await {
+            let dir = given.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(Err(error)) = dir.as_deref().map(sign) {
                 tracing::warn!(error = shown(&error), "no sign of life can be given");
             }
         }
-    }))
+    });
+    Signs { task, dir }
 }
 
-async fn sign(dir: &Path) -> io::Result<()> {
-    tokio::fs::create_dir_all(dir).await?;
+/// Some bytes every few seconds: not worth a thread.
+fn sign(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
     let (new, file) = (dir.join(".alive"), dir.join(FILE));
-    tokio::fs::write(&new, since_boot()?.as_secs().to_string()).await?;
+    fs::write(&new, since_boot()?.as_secs().to_string())?;
     // In one step: whoever asks reads the whole of it.
-    tokio::fs::rename(new, file).await
+    fs::rename(new, file)
 }
 
 /// Whether the worker that uses this directory has given a sign within a minute.
@@ -103,10 +117,11 @@ mod tests {
         assert!(matches!(check(&work_dir), Err(NotHealthy::NoSign { .. })));
         let signs = begin(&work_dir);
         while check(&work_dir).is_err() {
-            assert!(!signs.0.is_finished());
+            assert!(!signs.task.is_finished());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         drop(signs);
+        assert!(matches!(check(&work_dir), Err(NotHealthy::NoSign { .. })), "an orderly end leaves none");
         std::fs::write(work_dir.join(FILE), "soon").unwrap();
         assert!(matches!(check(&work_dir), Err(NotHealthy::Unknown(_))));
     }

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connect::Connect;
 use crate::detail::shown;
+use crate::drain::Drainer;
 use crate::engine::RealEngine;
 use crate::fitness::{self, Unfit};
 use crate::life;
@@ -86,9 +87,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     tracing::debug!(?config, "worker starts");
     let _signs = life::begin(&config.work_dir);
     let (device, sessions) = (config.compute.device, config.sessions.clone());
-    let worker = match prepare(config, shutdown).await {
+    let drainer = match &sessions.start {
+        Start::Drain(drain) => Some(Box::pin(Drainer::rise(&config, drain)).await?),
+        Start::Poll | Start::Once | Start::RunPod(_) => None,
+    };
+    let worker = match Box::pin(prepare(config, shutdown)).await {
         Ok(worker) => worker,
         Err(error) => {
+            if let Some(drainer) = drainer {
+                drainer.leave().await;
+            }
             if let Start::RunPod(platform) = &sessions.start {
                 runpod::say_unhealthy(platform, &error).await;
             }
@@ -101,9 +109,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let (id, starts) = (worker.worker_id.clone(), sessions.start.as_str());
     tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
     let outcome = match &sessions.start {
-        Start::Poll => serve(&worker).await,
-        Start::Once => once(&worker).await,
-        Start::RunPod(platform) => runpod::serve(worker, platform, sessions.recycle).await,
+        Start::Poll => Box::pin(serve(&worker)).await,
+        Start::Drain(_) => match drainer {
+            Some(drainer) => Box::pin(drainer.serve(&worker)).await,
+            None => Ok(()),
+        },
+        Start::Once => Box::pin(once(&worker)).await,
+        Start::RunPod(platform) => Box::pin(runpod::serve(worker, platform, sessions.recycle)).await,
     };
     tracing::info!(worker.id = id, "worker ends");
     outcome
@@ -206,7 +218,7 @@ fn warm_models(sessions: &Sessions, engine: &Engine) -> Vec<Model> {
             let usual = [Model::Human, Model::Light];
             usual.into_iter().find(|model| engine.check_model(*model).is_ok()).into_iter().collect()
         }
-        (None, Start::Poll | Start::Once) => Vec::new(),
+        (None, Start::Poll | Start::Once | Start::Drain(_)) => Vec::new(),
     }
 }
 

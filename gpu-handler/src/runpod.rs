@@ -13,6 +13,7 @@ mod client;
 mod env;
 mod heartbeat;
 mod session;
+mod stops;
 
 use std::time::Duration;
 

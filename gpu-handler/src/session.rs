@@ -238,9 +238,12 @@ impl Worker {
 
     /// The attempt, with a floor under it: whatever panics there is a failure of this job and of no other.
     async fn guarded(&self, claim: &ClaimReply, live: &Arc<Live>, links: &Arc<Links>) -> Result<Committed, Ended> {
-        let dir = self.work_dir.attempt().map_err(|error| match error.kind() {
-            ErrorKind::StorageFull => Ended::Ailing { ailment: Ailment::DiskFull, detail: shown(&error) },
-            _ => Ended::failed(FailureReason::InternalError, &error),
+        let dir = self.work_dir.attempt().map_err(|error| {
+            if error.kind() == ErrorKind::StorageFull {
+                Ended::Ailing { ailment: Ailment::DiskFull, detail: shown(&error) }
+            } else {
+                Ended::failed(FailureReason::InternalError, &error)
+            }
         })?;
         let attempt = Attempt {
             claim,

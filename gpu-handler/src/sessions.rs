@@ -7,6 +7,7 @@ use std::time::Duration;
 use rotoless_contract::Model;
 
 use crate::config::{Key, Reader, key, secret};
+use crate::drain::Drain;
 use crate::runpod::RunPod;
 
 /// Every key that says how sessions begin and how long a worker lives. A host that hands messages over reads none.
@@ -15,9 +16,11 @@ pub const SESSION_KEYS: &[Key] = &[
         "SESSIONS",
         Some(""),
         "What starts a session: poll (one after the other, for ever), runpod (a job of RunPod), once (at most one message, \
-         then the end). Without it runpod where RUNPOD_WEBHOOK_GET_JOB, RUNPOD_POD_ID or RUNPOD_ENDPOINT_ID is set, \
+         then the end), drain (whatever there is, then the end). Without it runpod where RUNPOD_WEBHOOK_GET_JOB, RUNPOD_POD_ID or RUNPOD_ENDPOINT_ID is set, \
          else poll.",
     ),
+    key("DRAIN_IDLE_SECONDS", Some("20"), "drain: ends when no message came for so long, 1 to 300 s."),
+    key("ECS_AGENT_URI", Some(""), "Set by ECS: its agent, which protects a service's task from being scaled in."),
     key(
         "WARM_MODELS",
         Some(""),
@@ -44,7 +47,7 @@ pub const SESSION_KEYS: &[Key] = &[
     key(
         "RUNPOD_MIN_DISK_PERCENT",
         Some(""),
-        "Least free part of the file system of WORK_DIR. Without it 10, or 10 GiB free.",
+        "Least free part of the file system of WORK_DIR. Without it 10, or 2 GiB free.",
     ),
     key("RUNPOD_MIN_MEMORY_GB", Some("1"), "Least free memory in GiB before the first session."),
 ];
@@ -67,8 +70,10 @@ pub enum Start {
     Poll,
     /// The start of the process: at most one message, then it ends.
     Once,
+    /// The start of the process, and then the end of the one before as long as there is anything to do.
+    Drain(Drain),
     /// A job of RunPod.
-    RunPod(RunPod),
+    RunPod(Box<RunPod>),
 }
 
 /// When a worker has itself replaced; `None`: never.
@@ -91,6 +96,7 @@ impl Sessions {
     pub(crate) fn read(read: &mut Reader<'_>) -> Option<Self> {
         // Read whatever the start is, so that one with a problem does not hide another.
         let platform = RunPod::read(read);
+        let drain = Drain::read(read);
         let named = read.optional("SESSIONS");
         let is_runpod =
             ["RUNPOD_POD_ID", "RUNPOD_ENDPOINT_ID"].map(|name| read.optional(name).is_some()).contains(&true);
@@ -98,14 +104,15 @@ impl Sessions {
         let start = match named.as_deref().unwrap_or(implied) {
             "poll" => Some(Start::Poll),
             "once" => Some(Start::Once),
+            "drain" => drain.map(Start::Drain),
             "runpod" => {
                 if platform.is_none() {
                     read.required("RUNPOD_WEBHOOK_GET_JOB");
                 }
-                platform.map(Start::RunPod)
+                platform.map(Box::new).map(Start::RunPod)
             }
             _ => {
-                read.problem("SESSIONS", "is not poll, runpod or once");
+                read.problem("SESSIONS", "is not poll, runpod, once or drain");
                 None
             }
         };
@@ -149,6 +156,7 @@ impl Start {
         match self {
             Self::Poll => "poll",
             Self::Once => "once",
+            Self::Drain(_) => "drain",
             Self::RunPod(_) => "runpod",
         }
     }

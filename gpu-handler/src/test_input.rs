@@ -78,7 +78,7 @@ pub async fn test_session(config: Config, input: TestInput) -> Result<TestAnswer
     net::install_tls();
     let (ask, shutdown) = Shutdown::channel();
     ask.on_signals()?;
-    let worker = prepare(config, shutdown).await?;
+    let worker = Box::pin(prepare(config, shutdown)).await?;
     let wait = receive_wait(input.posted_at, worker.connect.clock.unix_seconds(), worker.timing.receive_wait);
     let answer = match Box::pin(worker.session_of(wait)).await {
         Ok(end) => Answer::of(Some(end), None),

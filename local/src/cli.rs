@@ -15,7 +15,7 @@ use rotoless_matting::{Compute, Device, MAX_BATCH, Techniques, UnknownTechnique}
 
 use crate::operate::arguments::OperateCommand;
 use crate::runpod::arguments::RunPodCommand;
-use crate::simulate::SimulateArgs;
+use crate::simulate::arguments::SimulateArgs;
 
 /// Video background removal: the whole service on one machine, and its tools.
 #[derive(Debug, Parser)]

@@ -1,174 +1,25 @@
 //! `rotoless simulate`: what a load would wait and cost, before it comes.
 //!
-//! Owns: its flags, the combinations of their values, how results are shown. Does not own: the model
-//! (`rotoless_simulate`).
+//! Owns: the combinations of its flags' values, how results are shown. Does not own: the model (`rotoless_simulate`).
+
+pub(crate) mod arguments;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use rotoless_core::wake::WakePolicy;
 use rotoless_simulate::{
-    Arrivals, Control, Faults, Fleet, Gpu, JobLines, Lengths, Micros, PRICES_SOURCE, Report, Scaler, Scenario, Session,
-    Shape, Starts, Throttle, Work, plot, read_lengths, read_trace, run,
+    Arrivals, Control, Faults, Fleet, JobLines, Lengths, Micros, PRICES_SOURCE, Report, Scaler, Scenario, Session,
+    Work, plot, read_lengths, read_trace, run,
 };
 use serde_json::{Map, Value, json};
 
+use self::arguments::{FaultArgs, FleetArgs, Home, OutputArgs, SimulateArgs, Switch};
+
 /// More combinations than anybody reads.
 const MAX_RUNS: usize = 200;
-
-/// Where the workers are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Home {
-    /// RunPod's serverless GPUs
-    Runpod,
-    /// ECS on EC2 instances from zero: slow to start, slow to stop, a task drains the queue
-    Ecs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Switch {
-    On,
-    Off,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SimulateArgs {
-    /// Seed of everything that is drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    seed: u64,
-    /// Days in which jobs come
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
-    days: f64,
-    /// Jobs a day in the mean; several values with commas are compared
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [1000.0])]
-    jobs_per_day: Vec<f64>,
-    /// When they come: poisson, office, consumer, nothing, bursts:SIZE, or curve: and 24 hourly weights
-    #[arg(long, value_name = "SHAPE", default_value = "consumer")]
-    arrivals: Shape,
-    /// Recorded arrivals instead: lines of `seconds` or `seconds,video_seconds`
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["jobs_per_day", "arrivals"])]
-    trace: Option<PathBuf>,
-    /// Lengths of videos: fixed:SECONDS, exponential:MEAN or lognormal:MEDIAN:SIGMA
-    #[arg(long, value_name = "LENGTHS", default_value = "lognormal:20:1")]
-    videos: Lengths,
-    /// Recorded lengths instead, one a line, in seconds
-    #[arg(long, value_name = "FILE", conflicts_with = "videos")]
-    lengths: Option<PathBuf>,
-    #[command(flatten)]
-    worker: WorkerArgs,
-    #[command(flatten)]
-    fleet: FleetArgs,
-    #[command(flatten)]
-    faults: FaultArgs,
-    #[command(flatten)]
-    output: OutputArgs,
-}
-
-#[derive(Debug, Args)]
-struct WorkerArgs {
-    /// Frames a second of one worker, the whole job. Measured on two processor cores: light 10, human 7 at 720p;
-    /// nothing was measured on a GPU, and the default is a guess: put what `rotoless bench` says
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [60.0])]
-    worker_fps: Vec<f64>,
-    /// Frames a second of the videos
-    #[arg(long, value_name = "N", default_value_t = 25.0)]
-    video_fps: f64,
-    /// Seconds from a claim to the first frame
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
-    startup: f64,
-}
-
-#[derive(Debug, Args)]
-struct FleetArgs {
-    /// Where the workers are; what follows has its defaults from here
-    #[arg(long, value_name = "HOME", default_value = "runpod")]
-    home: Home,
-    /// Price of a second by GPU; see docs/SCALE.md [default: l4, at ecs g5.xlarge]
-    #[arg(long, value_name = "NAME")]
-    gpu: Option<Gpu>,
-    /// Dollars for a second of a worker instead
-    #[arg(long, value_name = "DOLLARS", conflicts_with = "gpu")]
-    price: Option<f64>,
-    /// Seconds without a session after which a worker stops [default: 5, at ecs 900]
-    #[arg(long, value_name = "SECONDS", value_delimiter = ',')]
-    idle_timeout: Vec<f64>,
-    /// Workers at once
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [3])]
-    max_workers: Vec<u32>,
-    /// Workers that never stop
-    #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [0])]
-    min_workers: Vec<u32>,
-    /// Hosts that RunPod keeps ready beyond the greatest number of workers [default: 2, at ecs 0]
-    #[arg(long, value_name = "N")]
-    extra_workers: Option<u32>,
-    /// When another worker is started: delay:SECONDS or count:N [default: delay:4, at ecs delay:0]
-    #[arg(long, value_name = "SCALER", value_delimiter = ',')]
-    scaler: Vec<Scaler>,
-    /// How long workers take to start: published, whisper, mineru, ecs, fixed:SECONDS, or a mixture of
-    /// SHARE:FREE:BILLED:SIGMA with commas [default: published, at ecs ecs]
-    #[arg(long, value_name = "STARTS")]
-    starts: Option<Starts>,
-    /// What a session serves: one message, or drain until a poll finds none [default: one, at ecs drain]
-    #[arg(long, value_name = "SESSION", value_delimiter = ',')]
-    session: Vec<Session>,
-    /// Whether the sweep wakes for messages that no wake stands for
-    #[arg(long, value_name = "SWITCH", value_delimiter = ',', default_values = ["on"])]
-    reconciler: Vec<Switch>,
-    /// Hosts that others use for a while: FROM-TO:HOSTS, in hours from the beginning; may be repeated
-    #[arg(long, value_name = "WINDOW")]
-    throttle: Vec<Throttle>,
-}
-
-/// Probabilities from 0 to 1.
-#[derive(Debug, Args)]
-struct FaultArgs {
-    /// Share of wakes that vanish
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    wake_lost: f64,
-    /// Share of wakes that count twice
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    wake_doubled: f64,
-    /// Share of wakes that come late
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    wake_delayed: f64,
-    /// How late they come
-    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
-    wake_delay: f64,
-    /// Share of wakes that are refused
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    wake_refused: f64,
-    /// Share of jobs whose producer dies before the message is sent
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    message_lost: f64,
-    /// Share of jobs whose producer dies between message and wake
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    wake_omitted: f64,
-    /// Share of attempts in which the worker dies
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    worker_dies: f64,
-    /// Share of dead workers whose session goes on counting as in progress
-    #[arg(long, value_name = "SHARE", default_value_t = 0.0)]
-    phantom: f64,
-}
-
-#[derive(Debug, Args)]
-struct OutputArgs {
-    /// Write the course of the run there, a line a minute
-    #[arg(long, value_name = "FILE")]
-    csv: Option<PathBuf>,
-    /// Write a line for each job that ended there
-    #[arg(long, value_name = "FILE")]
-    jobs_csv: Option<PathBuf>,
-    /// Draw the course of the run there, as SVG
-    #[arg(long, value_name = "FILE.svg")]
-    plot: Option<PathBuf>,
-    /// Print the results as JSON
-    #[arg(long)]
-    json: bool,
-}
 
 /// One run, and what tells it from the others.
 struct Case {
@@ -232,6 +83,7 @@ fn cases(args: &SimulateArgs) -> Result<Vec<Case>> {
     let base = base(args)?;
     let mut cases = vec![Case { label: Vec::new(), scenario: base }];
     let FleetArgs { idle_timeout, max_workers, min_workers, scaler, session, reconciler, .. } = &args.fleet;
+    let FleetArgs { counts_lag, .. } = &args.fleet;
     let jobs_per_day = if args.trace.is_some() { &[][..] } else { &args.jobs_per_day };
     spread(&mut cases, "jobs/day", jobs_per_day, f64::to_string, |scenario, value| {
         if let Arrivals::Drawn { jobs_per_day, .. } = &mut scenario.arrivals {
@@ -250,28 +102,16 @@ fn cases(args: &SimulateArgs) -> Result<Vec<Case>> {
         scenario.control.wakes.workers_max = *workers;
     });
     spread(&mut cases, "min", min_workers, u32::to_string, |scenario, workers| scenario.fleet.min = *workers);
-    spread(
-        &mut cases,
-        "scaler",
-        scaler,
-        |scaler| format!("{scaler:?}"),
-        |scenario, scaler| {
-            scenario.fleet.scaler = *scaler;
-        },
-    );
-    spread(
-        &mut cases,
-        "session",
-        session,
-        |session| format!("{session:?}"),
-        |scenario, session| {
-            scenario.fleet.session = *session;
-            if *session == Session::Drain {
-                // One message's time would end a drain after the first one.
-                scenario.fleet.execution_timeout = Micros::DAY;
-            }
-        },
-    );
+    spread(&mut cases, "scaler", scaler, Scaler::to_string, |scenario, scaler| {
+        scenario.fleet.scaler = *scaler;
+    });
+    spread(&mut cases, "session", session, Session::to_string, |scenario, session| {
+        scenario.fleet.session = *session;
+        if *session == Session::Drain {
+            // One message's time would end a drain after the first one.
+            scenario.fleet.execution_timeout = Micros::DAY;
+        }
+    });
     spread(
         &mut cases,
         "reconciler",
@@ -281,6 +121,9 @@ fn cases(args: &SimulateArgs) -> Result<Vec<Case>> {
             scenario.control.reconciles = *switch == Switch::On;
         },
     );
+    spread(&mut cases, "lag s", counts_lag, f64::to_string, |scenario, seconds| {
+        scenario.control.counts_lag = Micros::from_seconds(*seconds);
+    });
     if cases.len() > MAX_RUNS {
         bail!("{} combinations: at most {MAX_RUNS}", cases.len());
     }
@@ -470,4 +313,65 @@ fn show_json(out: &mut dyn Write, results: &[(&Case, Report)]) -> io::Result<()>
     }
     serde_json::to_writer_pretty(&mut *out, &runs)?;
     writeln!(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn told(arguments: &[&str]) -> SimulateArgs {
+        let arguments = ["rotoless", "simulate"].iter().chain(arguments);
+        match Cli::try_parse_from(arguments).unwrap().command {
+            Command::Simulate(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn values_of_several_flags_are_combined_and_one_of_each_is_one_run() {
+        assert_eq!(cases(&told(&[])).unwrap().len(), 1);
+        let cases = cases(&told(&["--idle-timeout", "1,5", "--max-workers", "3,8,20"])).unwrap();
+        let label = |case: &Case| case.label.iter().map(|(name, value)| format!("{name} {value}")).collect::<Vec<_>>();
+        assert_eq!(cases.len(), 6);
+        assert_eq!(label(&cases[5]), ["idle s 5", "max 20"]);
+        assert_eq!(cases[5].scenario.fleet.max, 20);
+        // The reconciler knows how many workers there may be.
+        assert_eq!(cases[5].scenario.control.wakes.workers_max, 20);
+    }
+
+    #[test]
+    fn a_home_brings_its_own_defaults_and_flags_come_before_them() {
+        let of = |arguments: &[&str]| cases(&told(arguments)).unwrap().remove(0).scenario;
+        let ecs = of(&["--home", "ecs"]);
+        assert_eq!((ecs.fleet.session, ecs.fleet.idle), (Session::Drain, Micros::seconds(900)));
+        assert!((ecs.per_second - 1.006 / 3600.).abs() < 1e-12);
+        let told = of(&["--home", "ecs", "--session", "one", "--idle-timeout", "7", "--price", "0.5"]);
+        assert_eq!((told.fleet.session, told.fleet.idle, told.per_second), (Session::One, Micros::seconds(7), 0.5));
+    }
+
+    #[test]
+    fn what_cannot_be_simulated_is_an_error_and_no_run() {
+        for arguments in [
+            &["--max-workers", "0"][..],
+            &["--min-workers", "4"],
+            &["--days", "0"],
+            &["--wake-lost", "2"],
+            &["--worker-fps", "0"],
+            &["--jobs-per-day=-1"],
+            &["--trace", "/nowhere/at/all"],
+            &["--lengths", "/nowhere/at/all"],
+            &["--max-workers", "3,4", "--plot", "x.svg"],
+            &["--plot", "x.png"],
+            &["--counts-lag", "60"],
+        ] {
+            assert!(simulate(&told(arguments)).is_err(), "{arguments:?}");
+        }
+        for arguments in [["--arrivals", "x"], ["--gpu", "abacus"], ["--starts", "1:2"], ["--throttle", "5"]] {
+            let arguments = ["rotoless", "simulate"].iter().chain(&arguments);
+            assert!(Cli::try_parse_from(arguments).is_err());
+        }
+    }
 }

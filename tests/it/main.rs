@@ -7,6 +7,7 @@ mod aws_conformance;
 mod conformance;
 mod crashes;
 mod doctor;
+mod ecs;
 mod faults;
 mod fuzz;
 mod guarantees;

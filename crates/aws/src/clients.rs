@@ -3,7 +3,7 @@
 //! Owns: HTTP and TLS (rustls with ring), time-outs, who retries. Does not own: names of tables and such.
 //!
 //! Invariant: each dependency has one owner of retries. DynamoDB's are ours (`retry`), because only we know that a
-//! repeated transaction needs the same token; those of S3 and SQS are the SDK's.
+//! repeated transaction needs the same token; those of S3, SQS and ECS are the SDK's.
 
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(20);
 pub struct AwsClients {
     /// DynamoDB, without retries.
     pub dynamodb: aws_sdk_dynamodb::Client,
+    /// ECS, at AWS's own endpoint: what is asked of it elsewhere is its waker's setting.
+    pub ecs: aws_sdk_ecs::Client,
     /// S3 as this process reaches it.
     pub s3: aws_sdk_s3::Client,
     /// Presigns for the public endpoint; never sends.
@@ -96,6 +98,13 @@ impl AwsClients {
                 None => config,
             }
         };
+        let ecs = aws_sdk_ecs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(region.clone())
+            .credentials_provider(credentials.clone())
+            .http_client(http.clone())
+            .retry_config(RetryConfig::standard().with_max_attempts(2).with_max_backoff(Duration::from_secs(1)))
+            .timeout_config(timeouts(1, 4, 5));
         let mut s3_here = s3(s3_url);
         if let Some(meter) = meter {
             dynamodb = dynamodb.interceptor(meter.clone());
@@ -107,6 +116,7 @@ impl AwsClients {
                 Some(e) => dynamodb.endpoint_url(e.dynamodb.as_str()).build(),
                 None => dynamodb.build(),
             }),
+            ecs: aws_sdk_ecs::Client::from_conf(ecs.build()),
             sqs: aws_sdk_sqs::Client::from_conf(match endpoints {
                 Some(e) => sqs.endpoint_url(e.sqs.as_str()).build(),
                 None => sqs.build(),

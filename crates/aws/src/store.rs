@@ -10,7 +10,7 @@
 //! | idempotency | `scope` | promises; `expires_at` in s, `ends_ms` in ms |
 //! | keys | `key_fingerprint` | API keys, each with its token buckets and its count of calls |
 //! | usage | `client_id`, `entry` | `day#2026-11-22`, `call#{time}#{request}`; `expires_at` in s |
-//! | limits | `bucket` | the bucket of callers without a key; workers' last sign of life; what the sweep found at the wake service |
+//! | limits | `bucket` | the bucket of callers without a key; workers' last sign of life; what the sweep found at the wake service; who is awake, `eventcount` |
 //!
 //! A record is one JSON text, `doc`, beside the attributes that keys, indexes and conditions need. JSON and not a
 //! map, because client data comes with it (`metadata`) and DynamoDB's numbers refuse what JSON allows (1e300).
@@ -24,6 +24,7 @@ mod buckets;
 mod codec;
 mod commit;
 mod deliveries;
+mod eventcount;
 mod fleet;
 #[cfg(test)]
 mod golden;

@@ -4,11 +4,13 @@
 //! the work and the sweep wakes again for what is still visible.
 
 pub mod choice;
+mod ecs;
 mod homes;
 mod in_process;
 mod runpod;
 
 pub use choice::{EcsSettings, Home, RunPodSettings, WakeSettings, WakerSettings};
-pub use homes::Homes;
+pub use ecs::EcsTasks;
+pub use homes::{Drain, Homes};
 pub use in_process::InProcessWaker;
 pub use runpod::RunPodWaker;

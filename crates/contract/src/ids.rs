@@ -80,6 +80,10 @@ random_id!(
     /// A webhook event on its way to one endpoint, the same on every retry: `evt_` and 32 hex digits.
     DeliveryId, "evt_", "delivery id"
 );
+random_id!(
+    /// One life of a worker's process that drains the queue, made by the worker itself: `wrk_` and 32 hex digits.
+    WorkerId, "wrk_", "worker id"
+);
 
 /// A client of the service: the tenant that owns keys, credits and jobs. Chosen by the operator:
 /// 1 to 64 of `A-Z a-z 0-9 _ -`.

@@ -1,7 +1,7 @@
 //! Wire types of the service: what crosses a process border, and nothing else.
 //!
 //! Owns: the public API's bodies ([`api`], [`job`], [`error`]), the queue message and the wake ([`queue`]),
-//! the worker's protocol ([`worker`], [`manifest`]), webhook events ([`webhook`]) and every signature
+//! the worker's protocol ([`worker`], [`awake`], [`manifest`]), webhook events ([`webhook`]) and every signature
 //! ([`signature`]). Does not own: rules (crate `rotoless-core`), I/O of any kind.
 //!
 //! Invariants: amounts are integers of milli-credits ([`credits::MilliCredits`]) and become decimals only in
@@ -9,6 +9,7 @@
 #![deny(missing_docs)]
 
 pub mod api;
+pub mod awake;
 pub mod credits;
 pub mod error;
 pub mod ids;
@@ -27,6 +28,6 @@ pub mod worker;
 
 pub use credits::{Credits, MilliCredits};
 pub use error::{ErrorBody, ErrorCode, ErrorEnvelope};
-pub use ids::{Attempt, ClientId, DeliveryId, JobId, Run, UploadId};
+pub use ids::{Attempt, ClientId, DeliveryId, JobId, Run, UploadId, WorkerId};
 pub use job::{BillingStatus, Job, JobStatus};
 pub use spec::{Background, JobSpec, Model, OutputFormat};

@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 
 use rotoless_contract::ErrorEnvelope;
+use rotoless_contract::awake::{AsleepReply, AsleepRequest, AwakeReply, AwakeRequest};
 use rotoless_contract::manifest::Manifest;
 use rotoless_contract::queue::{QueueMessage, Wake};
 use rotoless_contract::webhook::WebhookEvent;
@@ -45,6 +46,17 @@ fn the_workers_protocol_keeps_its_form() {
     survives::<ReportRequest>(include_str!("../../../events/report-abandoned.json"));
     survives::<ReportReply>(include_str!("../../../events/report-reply.json"));
     survives::<Manifest>(include_str!("../../../events/manifest.json"));
+}
+
+#[test]
+fn what_a_draining_worker_says_of_itself_keeps_its_form() {
+    survives::<AwakeRequest>(include_str!("../../../events/awake-request.json"));
+    survives::<AwakeReply>(include_str!("../../../events/awake-reply.json"));
+    survives::<AsleepRequest>(include_str!("../../../events/asleep-request.json"));
+    survives::<AsleepReply>(include_str!("../../../events/asleep-reply.json"));
+    // A worker that is asked to end leaves without having looked.
+    let leaves: AsleepRequest = serde_json::from_str(r#"{"v":1,"later":true}"#).unwrap();
+    assert_eq!(leaves.seq, None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The rules of the control plane: what may happen to a job and to credits, and the use cases that make it happen.
 //!
-//! Owns: the job life cycle ([`lifecycle`]), the credit ledger ([`ledger`]), the wake arithmetic ([`wake`]), the
-//! webhook schedule ([`schedule`]), rate limits ([`rate`]), validation of requests ([`request`]), the ports ([`ports`]) and the use cases
+//! Owns: the job life cycle ([`lifecycle`]), the credit ledger ([`ledger`]), the wake arithmetic ([`wake`]), who is awake
+//! ([`eventcount`]), the webhook schedule ([`schedule`]), rate limits ([`rate`]), validation of requests ([`request`]), the ports ([`ports`]) and the use cases
 //! ([`usecase`]). Does not own: storage, HTTP, clocks and randomness, which come in through the ports.
 //!
 //! Invariants: a job changes only through [`lifecycle::apply`]; every change is one [`ports::Change`], committed
@@ -11,6 +11,7 @@
 
 pub mod api_key;
 pub mod books;
+pub mod eventcount;
 pub mod header;
 pub mod ledger;
 pub mod lifecycle;

@@ -1,6 +1,7 @@
 //! What the use cases need of the world. A function's ports are its rights: keep them narrow.
 
 mod books;
+mod drain;
 mod listing;
 mod objects;
 
@@ -14,6 +15,7 @@ use rotoless_contract::queue::QueueMessage;
 use rotoless_contract::{ClientId, JobId, UploadId};
 
 pub use self::books::Books;
+pub use self::drain::{Eventcounts, Started, Starter};
 pub use self::listing::{InvalidCursor, JobPage, ListCursor, ListQuery};
 pub use self::objects::{
     ObjectInfo, Objects, PresignedPut, PresignedUrl, PutTerms, SourceProbe, SourceProbeError, UploadError, UploadSink,

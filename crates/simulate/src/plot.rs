@@ -45,7 +45,7 @@ const QUEUE: [Line; 2] = [
     Line { name: "at workers", colour: GREEN, of: |row| f64::from(row.in_flight) },
 ];
 const WORKERS: [Line; 3] = [
-    Line { name: "all", colour: GREY, of: |row| f64::from(row.starting + row.idle + row.working) },
+    Line { name: "all", colour: GREY, of: |row| f64::from(row.workers) },
     Line { name: "starting", colour: ORANGE, of: |row| f64::from(row.starting) },
     Line { name: "at work", colour: GREEN, of: |row| f64::from(row.working) },
 ];
@@ -84,7 +84,7 @@ fn panel(
         .build_cartesian_2d(0. ..width, 0. ..height * 1.05)?;
     chart
         .configure_mesh()
-        .light_line_style(WHITE)
+        .max_light_lines(0)
         .x_desc("hours")
         .y_desc(name)
         .x_labels(13)
@@ -122,6 +122,7 @@ fn joined(rows: &[Row]) -> Row {
         waiting: most(|row| row.waiting),
         in_flight: most(|row| row.in_flight),
         wakes: most(|row| row.wakes),
+        workers: most(|row| row.workers),
         starting: most(|row| row.starting),
         idle: most(|row| row.idle),
         working: most(|row| row.working),

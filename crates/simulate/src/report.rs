@@ -269,13 +269,13 @@ impl Report {
     pub fn write_rows(&self, out: &mut dyn io::Write) -> io::Result<()> {
         writeln!(
             out,
-            "seconds,arrived,completed,failed,waiting,in_flight,wakes,starting,idle,working,begun,wait_mean,wait_max"
+            "seconds,arrived,completed,failed,waiting,in_flight,wakes,workers,starting,idle,working,begun,wait_mean,wait_max"
         )?;
         for row in &self.rows {
             let Row { seconds, arrived, completed, failed, waiting, in_flight, wakes, .. } = row;
-            let Row { starting, idle, working, begun, wait_mean, wait_max, .. } = row;
+            let Row { workers, starting, idle, working, begun, wait_mean, wait_max, .. } = row;
             write!(out, "{seconds},{arrived},{completed},{failed},{waiting},{in_flight},{wakes},")?;
-            writeln!(out, "{starting},{idle},{working},{begun},{wait_mean:.3},{wait_max:.3}")?;
+            writeln!(out, "{workers},{starting},{idle},{working},{begun},{wait_mean:.3},{wait_max:.3}")?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Everything that a run depends on. Two runs of the same scenario are the same, byte for byte.
 
+use std::fmt;
 use std::str::FromStr;
 
 use rotoless_core::policy::Policy;
@@ -130,6 +131,15 @@ impl FromStr for Scaler {
     }
 }
 
+impl fmt::Display for Scaler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::QueueDelay(delay) => write!(f, "delay:{}", delay.as_seconds()),
+            Self::RequestCount(count) => write!(f, "count:{count}"),
+        }
+    }
+}
+
 /// How much one session serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Session {
@@ -148,6 +158,15 @@ impl FromStr for Session {
             "drain" => Ok(Self::Drain),
             _ => Err(UnknownSession),
         }
+    }
+}
+
+impl fmt::Display for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::One => "one",
+            Self::Drain => "drain",
+        })
     }
 }
 
@@ -229,7 +248,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// RunPod's defaults, and our settings where `docs` calls for others.
+    /// RunPod, with the settings that docs/SCALE.md begins from.
     #[must_use]
     pub fn runpod() -> Self {
         Self {

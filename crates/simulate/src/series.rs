@@ -24,6 +24,8 @@ pub struct Row {
     pub in_flight: u32,
     /// Wakes that wait at its end.
     pub wakes: u32,
+    /// Workers at its end, whatever they do.
+    pub workers: u32,
     /// Workers that start at its end.
     pub starting: u32,
     /// Workers that are idle at its end.

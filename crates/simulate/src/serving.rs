@@ -186,8 +186,7 @@ fn plan(scenario: &crate::Scenario, job: &OpenJob, now: Micros, session_since: M
 /// Of what an attempt did, whole segments stay.
 fn keep(job: &mut OpenJob, scenario: &crate::Scenario, elapsed: Micros) {
     let segment = Micros::seconds(scenario.control.policy.segment_seconds.into()).0;
-    if segment > 0 {
-        let done = (job.done + scenario.work.done_after(elapsed)).min(job.video);
-        job.done = job.done.max(Micros(done.0 / segment * segment));
-    }
+    let done = (job.done + scenario.work.done_after(elapsed)).min(job.video);
+    let segments = done.0.checked_div(segment).unwrap_or(0);
+    job.done = job.done.max(Micros(segments * segment));
 }

@@ -256,6 +256,7 @@ impl<'a> World<'a> {
             waiting: queue.visible(),
             in_flight: queue.in_flight,
             wakes: u32::try_from(workers.wakes.len()).unwrap_or(u32::MAX),
+            workers: workers.up(),
             starting: workers.count.starting,
             idle: workers.count.idle,
             working: workers.count.working,

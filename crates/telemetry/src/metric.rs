@@ -83,7 +83,7 @@ metrics! {
     WorkersForbidden: Count,
     /// 1: messages wait, and no worker has run or begun for minutes.
     WorkersBarred: Count,
-    /// 1: more wakes than messages for a quarter of an hour: they were thrown away and posted anew.
+    /// 1: wakes that nobody took up for a quarter of an hour: they were thrown away and posted anew.
     WakesStuck: Count,
     /// 1: workers run although there has been no work for minutes.
     WorkersIdling: Count,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rotoless_aws::system::{SystemClock, SystemEntropy};
-use rotoless_aws::wakers::{Home, Homes};
+use rotoless_aws::wakers::{Drain, Home, Homes};
 use rotoless_aws::{AwsClients, HeaderProbe, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Accounts as _, Clock, Fleet as _, Objects as _, UrlPolicy, Waiting as _};
@@ -83,7 +83,8 @@ pub async fn assemble(config: Config, metrics: Metrics) -> ApiState {
     let adapters = Adapters::new(&clients, &aws);
     let policy = Arc::new(Policy { rates, max_open_jobs, pricing, prompts, allow_http, ..Policy::default() });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let homes = Homes::connect(&wakes, &policy, &clock);
+    let drain = Drain { clients: &clients, names: &aws.names, eventcount: adapters.store.clone() };
+    let homes = Homes::connect(&wakes, &policy, &clock, &drain);
     let host = Host {
         policy,
         public_base,

@@ -8,7 +8,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rotoless_contract::signature::SignatureError;
 use rotoless_contract::{ErrorBody, ErrorCode, ErrorEnvelope};
-use rotoless_core::ports::Retry;
+use rotoless_core::ports::{Retry, StoreError};
 use rotoless_core::usecase::CallError;
 
 /// What a route gives back.
@@ -31,6 +31,12 @@ pub(crate) enum Problem {
 impl From<CallError> for Problem {
     fn from(err: CallError) -> Self {
         Self::Call(err)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(err: StoreError) -> Self {
+        Self::Call(err.into())
     }
 }
 

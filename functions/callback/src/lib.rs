@@ -1,4 +1,4 @@
-//! What workers call: claim, heartbeat, probed, segments, report. Internal, signed, apart from the public routes because its
+//! What workers call: claim, heartbeat, probed, segments, report, awake, asleep. Internal, signed, apart from the public routes because its
 //! callers, secrets, throttle and rights differ.
 //!
 //! Owns: authentication of worker calls and their mapping to HTTP. Does not own: rules (`rotoless-core`).
@@ -20,14 +20,15 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
+use rotoless_contract::awake::{AsleepReply, AsleepRequest, AwakeReply, AwakeRequest};
 use rotoless_contract::signature::report_secret;
 use rotoless_contract::worker::{
     ClaimReply, ClaimRequest, HeartbeatReply, HeartbeatRequest, MAX_WORKER_BODY_BYTES, ProbedReply, ProbedRequest,
     ReportReply, ReportRequest, SegmentsReply, SegmentsRequest,
 };
-use rotoless_contract::{Attempt, JobId};
+use rotoless_contract::{Attempt, JobId, WorkerId};
 use rotoless_core::ports::{Clock, Entropy};
-use rotoless_core::usecase::{AttemptCalls, Claims};
+use rotoless_core::usecase::{AttemptCalls, Claims, Drainers};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -46,6 +47,8 @@ pub struct CallbackState {
     pub claims: Arc<Claims>,
     /// What the holder of an attempt says.
     pub attempts: Arc<AttemptCalls>,
+    /// What workers that drain the queue ask for.
+    pub drainers: Arc<Drainers>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Request ids.
@@ -72,6 +75,8 @@ pub fn router(state: CallbackState) -> Router {
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/probed", post(probed))
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/segments", post(segments))
         .route("/internal/v1/jobs/{id}/attempts/{attempt}/report", post(report))
+        .route("/internal/v1/workers/{id}/awake", post(awake))
+        .route("/internal/v1/workers/{id}/asleep", post(asleep))
         .fallback(async || Problem::UnknownRoute)
         .method_not_allowed_fallback(async || Problem::MethodNotAllowed)
         .layer(DefaultBodyLimit::max(MAX_WORKER_BODY_BYTES))
@@ -116,8 +121,32 @@ async fn report(State(state): State<CallbackState>, path: AttemptPath, request: 
     Ok(state.attempts.report(&id, attempt, &report, &body).await?.into())
 }
 
+async fn awake(State(state): State<CallbackState>, path: WorkerPath, request: Request) -> Answer<AwakeReply> {
+    let (id, body) = worker_call(&state, path, request).await?;
+    let AwakeRequest { v: _, renew } = parse(&body)?;
+    Ok(state.drainers.awake(&id, renew).await?.into())
+}
+
+async fn asleep(State(state): State<CallbackState>, path: WorkerPath, request: Request) -> Answer<AsleepReply> {
+    let (id, body) = worker_call(&state, path, request).await?;
+    let AsleepRequest { v: _, seq } = parse(&body)?;
+    Ok(state.drainers.asleep(&id, seq).await?.into())
+}
+
+type WorkerPath = Result<Path<WorkerId>, axum::extract::rejection::PathRejection>;
 type JobPath = Result<Path<JobId>, axum::extract::rejection::PathRejection>;
 type AttemptPath = Result<Path<(JobId, Attempt)>, axum::extract::rejection::PathRejection>;
+
+/// A call of one worker's life, accepted as signed by the fleet.
+async fn worker_call(state: &CallbackState, path: WorkerPath, request: Request) -> Result<(WorkerId, Bytes), Problem> {
+    let Path(id) = path?;
+    Span::current().record("worker.id", display(&id));
+    let (parts, body) = read(request).await?;
+    let now = state.clock.now();
+    auth::accept(&state.secrets.fleet, &parts, &body, now)?;
+    state.signs.heard(now).await;
+    Ok((id, body))
+}
 
 /// A call of one attempt, accepted as signed by that attempt's own secret.
 async fn attempt_call(
@@ -157,7 +186,8 @@ async fn finish(State(state): State<CallbackState>, request: Request, next: axum
         http.method = %request.method(),
         http.route = %route,
         job.id = Empty,
-        attempt = Empty
+        attempt = Empty,
+        worker.id = Empty
     );
     let began = Instant::now();
     let response = match tokio::time::timeout(CALL_TIMEOUT, next.run(request).instrument(span.clone())).await {

@@ -7,7 +7,7 @@ use rotoless_aws::system::{SystemClock, SystemEntropy};
 use rotoless_aws::{AwsClients, S3Objects, Settings, Store};
 use rotoless_callback::{CallbackState, Secrets, SignsOfLife, config, router};
 use rotoless_core::policy::Policy;
-use rotoless_core::usecase::{AttemptCalls, Claims};
+use rotoless_core::usecase::{AttemptCalls, Claims, Drainers};
 use rotoless_telemetry::{Metrics, watched};
 
 #[expect(clippy::disallowed_methods, reason = "the one place where this program reads its environment")]
@@ -41,8 +41,9 @@ async fn state(settings: &Settings, secrets: Secrets, policy: Policy, metrics: M
         // The first is the current one; attempts that began under an older one are still accepted.
         master: secrets.masters[0].clone(),
     };
+    let drainers = Arc::new(Drainers { eventcount: store.clone(), clock: clock.clone() });
     let signs = Arc::new(SignsOfLife::new(store));
     let attempts = AttemptCalls { jobs, objects, clock: clock.clone(), entropy: entropy.clone(), policy };
     let (claims, attempts, secrets) = (Arc::new(claims), Arc::new(attempts), Arc::new(secrets));
-    CallbackState { claims, attempts, clock, entropy, secrets, signs }
+    CallbackState { claims, attempts, drainers, clock, entropy, secrets, signs }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use jiff::Timestamp;
 use lambda_runtime::{LambdaEvent, service_fn};
 use rotoless_aws::system::{SystemClock, SystemEntropy};
-use rotoless_aws::wakers::{Homes, WakeSettings};
+use rotoless_aws::wakers::{Drain, Homes, WakeSettings};
 use rotoless_aws::{AwsClients, S3Objects, Settings, SqsQueue, Store};
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::Clock;
@@ -54,7 +54,8 @@ async fn tick(settings: &Settings, wakes: &WakeSettings, metrics: Metrics) -> Ti
     let queue = SqsQueue::new(clients.sqs.clone(), &settings.names.jobs_queue_url);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let policy = Arc::new(Policy::default());
-    let homes = Homes::connect(wakes, &policy, &clock);
+    let drain = Drain { clients: &clients, names: &settings.names, eventcount: store.clone() };
+    let homes = Homes::connect(wakes, &policy, &clock, &drain);
     let waiting = Arc::new(queue.clone());
     let workers = match homes.wakes(waiting.clone(), store.clone(), clock.clone()) {
         Some(wakes) => Workers::Woken(Arc::new(wakes)),

@@ -156,8 +156,8 @@ mod tests {
         values.extend(more.iter().copied());
         let config = Config::from_lookup(|name| values.get(name).map(|value| (*value).to_owned()))?;
         match config.sessions.start {
-            Start::RunPod(platform) => Ok(platform),
-            other => panic!("{other:?}"),
+            Start::RunPod(platform) => Ok(*platform),
+            other @ (Start::Poll | Start::Once | Start::Drain(_)) => panic!("{other:?}"),
         }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::client::{CallError, Client, Job, Taken};
 use super::env::RunPod;
 use super::heartbeat::{Heartbeat, InProgress};
+use super::stops::Stops;
 use crate::ailment::Ailment;
 use crate::backoff::Backoff;
 use crate::detail::shown;
@@ -25,9 +26,6 @@ use crate::sessions::{LATE, Recycle, WAIT_WHEN_LATE};
 /// Sessions in a row without queue or control plane, after which the worker is taken for cut off: it would go on
 /// swallowing wakes that others could follow.
 const CUT_OFF: u32 = 3;
-
-/// A stop channel that answers at once, or not at all, is asked again after this.
-const STOP_PAUSE: Duration = Duration::from_secs(1);
 
 /// What RunPod is told: of a job that was served, or of a worker that must not serve any more.
 #[derive(Debug, Serialize)]
@@ -81,9 +79,7 @@ pub(crate) async fn serve(worker: Worker, platform: &RunPod, recycle: Recycle) -
     let in_progress = InProgress::default();
     let heartbeat = Heartbeat::start(platform, in_progress.clone())?;
     let naps = heartbeat.naps.clone();
-    let serving =
-        Serving { client: Client::new(platform.clone())?, worker, in_progress, naps, life: Life::new(recycle) };
-    Box::pin(serving.run()).await
+    Box::pin(Serving::new(worker, platform, recycle, in_progress, naps)?.run()).await
 }
 
 /// The same without a heartbeat, told by the test when the process slept.
@@ -93,8 +89,8 @@ pub(crate) async fn serve_sleeper(
     platform: &RunPod,
     naps: watch::Receiver<u64>,
 ) -> Result<(), RunError> {
-    let (client, life) = (Client::new(platform.clone())?, Life::new(Recycle::default()));
-    Box::pin(Serving { client, worker, in_progress: InProgress::default(), naps, life }.run()).await
+    let (recycle, in_progress) = (Recycle::default(), InProgress::default());
+    Box::pin(Serving::new(worker, platform, recycle, in_progress, naps)?.run()).await
 }
 
 /// What a worker has gone through.
@@ -151,12 +147,25 @@ enum Next {
 struct Serving {
     worker: Worker,
     client: Client,
+    stops: Stops,
     in_progress: InProgress,
     naps: watch::Receiver<u64>,
     life: Life,
 }
 
 impl Serving {
+    fn new(
+        worker: Worker,
+        platform: &RunPod,
+        recycle: Recycle,
+        in_progress: InProgress,
+        naps: watch::Receiver<u64>,
+    ) -> Result<Self, RunError> {
+        let client = Client::new(platform.clone())?;
+        let stops = Stops::listen(client.renewed()?);
+        Ok(Self { worker, client, stops, in_progress, naps, life: Life::new(recycle) })
+    }
+
     async fn run(mut self) -> Result<(), RunError> {
         let shutdown = self.worker.shutdown.clone();
         let timing = self.worker.timing.clone();
@@ -220,6 +229,7 @@ impl Serving {
         let naps = *self.naps.borrow_and_update();
         tracing::info!(naps, "the process slept, connecting anew");
         self.client = self.client.renewed()?;
+        self.stops = Stops::listen(self.client.renewed()?);
         self.worker.renew()?;
         Ok(())
     }
@@ -262,7 +272,7 @@ impl Serving {
         let wait =
             receive_wait(job.posted_at, self.worker.connect.clock.unix_seconds(), self.worker.timing.receive_wait);
         let mut session = Box::pin(self.worker.session_of(wait));
-        let stop = stopped(&self.client, &job.id);
+        let stop = self.stops.of(&job.id);
         tokio::pin!(stop);
         tokio::select! {
             biased;
@@ -304,22 +314,6 @@ impl Serving {
             () = ends => {}
             () = tokio::time::sleep(timing.done_within) => {}
         }
-    }
-}
-
-/// Resolves when RunPod wants the job stopped.
-async fn stopped(client: &Client, job: &str) {
-    loop {
-        let pause = match client.stops().await {
-            Ok(jobs) if jobs.iter().any(|stopped| stopped == job) => return,
-            Ok(_) => STOP_PAUSE,
-            Err(CallError::Status(429)) => Duration::from_secs(5),
-            Err(error) => {
-                tracing::debug!(error = shown(&error), "no word from RunPod's stop channel");
-                STOP_PAUSE
-            }
-        };
-        tokio::time::sleep(pause).await;
     }
 }
 

@@ -60,6 +60,8 @@ struct Shared {
     dones: VecDeque<u16>,
     pings: VecDeque<u16>,
     stops: VecDeque<Vec<&'static str>>,
+    /// Polls of the stop channel whose callers went away.
+    stops_unheard: u32,
     takes_outstanding: u32,
     most_outstanding: u32,
 }
@@ -107,8 +109,8 @@ impl Platform {
         let mut values: BTreeMap<&str, String> = self.environment().into_iter().collect();
         values.extend(own.map(|(name, value)| (name, value.to_owned())));
         match Config::from_lookup(|name| values.get(name).cloned()).unwrap().sessions.start {
-            Start::RunPod(platform) => platform,
-            other => panic!("{other:?}"),
+            Start::RunPod(platform) => *platform,
+            other @ (Start::Poll | Start::Once | Start::Drain(_)) => panic!("{other:?}"),
         }
     }
 
@@ -135,6 +137,10 @@ impl Platform {
 
     pub(super) fn stop_jobs(&self, ids: Vec<&'static str>) {
         self.change(|shared| shared.stops.push_back(ids));
+    }
+
+    pub(super) fn stops_unheard(&self) -> u32 {
+        self.change(|shared| shared.stops_unheard)
     }
 
     pub(super) fn most_takes_at_once(&self) -> u32 {
@@ -179,10 +185,7 @@ async fn answer(State(platform): State<Platform>, request: Request) -> Response 
         "job-take" => take(&platform).await,
         "job-done" => status(platform.change(|shared| shared.dones.pop_front()).unwrap_or(200)),
         "ping" => status(platform.change(|shared| shared.pings.pop_front()).unwrap_or(200)),
-        "job-stop" => match platform.change(|shared| shared.stops.pop_front()) {
-            Some(ids) => json_answer(&json!({"jobsToStop": ids})),
-            None => std::future::pending().await,
-        },
+        "job-stop" => stop(&platform).await,
         other => panic!("unknown route {other}"),
     }
 }
@@ -193,6 +196,26 @@ struct Outstanding(Platform);
 impl Drop for Outstanding {
     fn drop(&mut self) {
         self.0.change(|shared| shared.takes_outstanding -= 1);
+    }
+}
+
+/// A long poll. As with a real one, a word that is said to a caller that went away is lost.
+async fn stop(platform: &Platform) -> Response {
+    struct Unheard(Platform);
+    impl Drop for Unheard {
+        fn drop(&mut self) {
+            self.0.change(|shared| shared.stops_unheard += 1);
+        }
+    }
+    let unheard = Unheard(platform.clone());
+    loop {
+        if let Some(ids) = platform.change(|shared| shared.stops.pop_front()) {
+            std::mem::forget(unheard);
+            let mut answer: Value = serde_json::from_str(include_str!("../../../events/runpod-stop.json")).unwrap();
+            answer["jobsToStop"] = json!(ids);
+            return json_answer(&answer);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -17,17 +17,16 @@ pub(crate) struct Found {
 impl Found {
     /// Looks for the template by its name, for the endpoint by its id or else by its name.
     pub(crate) async fn look(management: &Management, wanted: &Wanted, id: Option<&EndpointId>) -> Result<Self> {
-        let (templates, endpoints) =
-            tokio::join!(management.list(Resource::Template), management.list(Resource::Endpoint));
-        let (templates, endpoints) = (templates.map_err(told)?, endpoints.map_err(told)?);
-        let template = one("template", &wanted.template.name, templates)?;
-        let endpoint = match id {
-            None => one("endpoint", &wanted.endpoint.name, endpoints)?,
-            Some(id) => {
-                let found = endpoints.into_iter().find(|endpoint| text(endpoint, "id") == Some(id.as_str()));
-                Some(found.ok_or_else(|| anyhow!("this account has no endpoint {id}"))?)
+        let (templates, endpoint) = tokio::join!(management.list(Resource::Template), async {
+            match id {
+                Some(id) => Ok(Some(management.endpoint(id).await.map_err(|error| unknown(id, error))?)),
+                None => {
+                    one("endpoint", &wanted.endpoint.name, management.list(Resource::Endpoint).await.map_err(told)?)
+                }
             }
-        };
+        });
+        let template = one("template", &wanted.template.name, templates.map_err(told)?)?;
+        let endpoint = endpoint?;
         Ok(Self { template, endpoint })
     }
 
@@ -54,6 +53,10 @@ fn one(what: &str, name: &str, all: Vec<Fields>) -> Result<Option<Fields>> {
 
 pub(crate) fn text<'a>(of: &'a Fields, field: &str) -> Option<&'a str> {
     of.get(field)?.as_str()
+}
+
+fn unknown(id: &EndpointId, error: RunPodError) -> Error {
+    if error.status() == Some(404) { anyhow!("this account has no endpoint {id}") } else { told(error) }
 }
 
 /// With what RunPod said, which is for people.

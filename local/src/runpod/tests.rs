@@ -119,6 +119,10 @@ async fn answer(State(kept): State<Shared>, request: Request) -> Response {
                 |template: &&Map<String, Value>| kept.endpoints.iter().any(|e| e["templateId"] == template["id"]);
             Json(kept.templates.iter().filter(|t| is_told || !is_bound(t)).collect::<Vec<_>>()).into_response()
         }
+        ("GET", ["v1", "endpoints", id]) => match kept.endpoints.iter().find(|endpoint| endpoint["id"] == *id) {
+            Some(endpoint) => Json(endpoint).into_response(),
+            None => (StatusCode::NOT_FOUND, Body::empty()).into_response(),
+        },
         ("GET", ["v1", "endpoints"]) => Json(&kept.endpoints).into_response(),
         ("POST", ["v1", kind]) => {
             let all = if *kind == "templates" { &mut kept.templates } else { &mut kept.endpoints };
@@ -268,7 +272,8 @@ async fn of_two_endpoints_with_one_name_none_is_guessed() {
     let error = runpod.run(&["apply"]).await.1.unwrap_err();
     assert!(error.contains("en0, en1") && error.contains("--endpoint-id"), "{error}");
     assert_eq!(runpod.run(&["apply", "--endpoint-id", "en1"]).await.1, Ok(()));
-    assert!(runpod.run(&["apply", "--endpoint-id", "en7"]).await.1.is_err());
+    let error = runpod.run(&["apply", "--endpoint-id", "en7"]).await.1.unwrap_err();
+    assert!(error.contains("no endpoint en7"), "{error}");
     assert_eq!(runpod.writes(), []);
 }
 

@@ -11,14 +11,14 @@ use rotoless_api::on_aws::{Adapters, AwsHealth, backends};
 use rotoless_api::{ApiState, Host, Streams};
 use rotoless_aws::config::StaticCredentials;
 use rotoless_aws::system::SystemClock;
-use rotoless_aws::wakers::{Homes, WakeSettings};
+use rotoless_aws::wakers::{Drain, Homes, WakeSettings};
 use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, Settings, Store};
 use rotoless_callback::{CallbackState, Secrets as WorkerSecrets, SignsOfLife};
 use rotoless_contract::{JobSpec, Model};
 use rotoless_core::policy::{Policy, Pricing};
 use rotoless_core::ports::Clock;
 use rotoless_core::rate::{PerMinute, Rates};
-use rotoless_core::usecase::{AttemptCalls, Claims, Deliver, Sweep};
+use rotoless_core::usecase::{AttemptCalls, Claims, Deliver, Drainers, Sweep};
 use rotoless_deliver::EgressSender;
 use rotoless_embedded::Embedded;
 use rotoless_matting::fetch;
@@ -77,7 +77,8 @@ impl Assembly {
         let policy = Arc::new(policy(args, models)?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let wakes = wake_settings(&args.wakes)?;
-        let homes = Homes::connect(&wakes, &policy, &clock);
+        let drain = Drain { clients: &clients, names: &settings.names, eventcount: store.clone() };
+        let homes = Homes::connect(&wakes, &policy, &clock, &drain);
         let ports = adapters.ports(egress_policy(args)?, &homes);
         let entropy = ports.entropy.clone();
         let admin_is_on = admin_token.is_some();
@@ -118,6 +119,7 @@ impl Assembly {
         let callback = CallbackState {
             claims: Arc::new(claims),
             attempts: Arc::new(attempts),
+            drainers: Arc::new(Drainers { eventcount: store.clone(), clock: clock.clone() }),
             clock: clock.clone(),
             entropy: entropy.clone(),
             secrets: Arc::new(WorkerSecrets {

@@ -71,7 +71,7 @@ const NEEDS: [(&str, &[Need]); 5] = [
             ("JobsTable/index/by-due", &[QUERY]),
             ("DeliveriesTable", &[GET, PUT]),
             ("UsageTable", &[UPDATE]),
-            ("LimitsTable", &[GET, PUT]),
+            ("LimitsTable", &[GET, PUT, UPDATE]),
             ("MediaBucket", &["s3:ListBucket"]),
             ("MediaBucket/*", &["s3:GetObject", "s3:DeleteObject"]),
             ("JobsQueue", &["sqs:SendMessage", "sqs:GetQueueAttributes"]),

@@ -1,10 +1,11 @@
-//! `template.yaml` and `infra/alarms.yaml` as a graph, and the rules that a deployment lives by.
+//! `template.yaml`, `infra/alarms.yaml` and `infra/ecs.yaml` as a graph, and the rules that a deployment lives by.
 //!
 //! Owns: the rules that no linter knows, because they join the template to our code, its limits and its runbooks. Each is
 //! a function from the stack to what is wrong with it, and beside each stands a stack that breaks it. Does not own: the
 //! schema of CloudFormation (`make lint`), what a function does with its environment (`lambda`).
 
 mod access;
+mod ecs;
 mod environment;
 mod graph;
 pub(crate) mod guard;

@@ -10,6 +10,8 @@ pub(super) struct Stack {
     pub(super) main: Value,
     /// `infra/alarms.yaml`.
     pub(super) alarms: Value,
+    /// `infra/ecs.yaml`.
+    pub(super) ecs: Value,
     /// `docs/OPERATIONS.md`.
     pub(super) runbooks: String,
 }
@@ -19,7 +21,12 @@ impl Stack {
         let text =
             |path: &str| std::fs::read_to_string(root().join(path)).unwrap_or_else(|err| panic!("{path}: {err}"));
         let yaml = |path: &str| serde_saphyr::from_str(&text(path)).unwrap_or_else(|err| panic!("{path}: {err}"));
-        Self { main: yaml("template.yaml"), alarms: yaml("infra/alarms.yaml"), runbooks: text("docs/OPERATIONS.md") }
+        Self {
+            main: yaml("template.yaml"),
+            alarms: yaml("infra/alarms.yaml"),
+            ecs: yaml("infra/ecs.yaml"),
+            runbooks: text("docs/OPERATIONS.md"),
+        }
     }
 
     /// The main template's resources of a type, by logical id.

@@ -78,14 +78,13 @@ impl Management {
         items.into_iter().map(|item| object(item, resource)).collect()
     }
 
-    /// One endpoint, with its template and workers.
+    /// One endpoint.
     ///
     /// # Errors
     /// [`RunPodError`]; status 404 where there is none.
     pub async fn endpoint(&self, id: &EndpointId) -> Result<Fields, RunPodError> {
-        let query = [("includeTemplate", "true"), ("includeWorkers", "true")];
         let path = ["v1", Resource::Endpoint.path(), id.as_str()];
-        object(self.ask("GET", &path, &query, None, CALL, "an endpoint").await?, Resource::Endpoint)
+        object(self.ask("GET", &path, &[], None, CALL, "an endpoint").await?, Resource::Endpoint)
     }
 
     /// The most workers that an endpoint may have. At most 5 s.

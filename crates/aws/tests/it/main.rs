@@ -21,6 +21,7 @@ macro_rules! scenarios {
     };
 }
 
+mod eventcount;
 mod faults;
 mod jobs;
 mod limits;

@@ -9,7 +9,7 @@ use rotoless_core::ports::Jobs;
 
 use crate::records::{client, job, whole};
 use crate::world::World;
-use crate::{faults, jobs, limits, money};
+use crate::{eventcount, faults, jobs, limits, money};
 
 /// The Java process; killed when dropped, by a panic too.
 struct DynamoDbLocal {
@@ -66,7 +66,9 @@ async fn every_scenario_over_dynamodb_holds_on_amazons_dynamodb_local() {
     for n in 0..20 {
         let _ = cold.store.commit(whole(job(n, &client("acme")))).await;
     }
-    for (n, (name, scenario)) in [money::ALL, jobs::ALL, faults::ALL, limits::ALL].concat().into_iter().enumerate() {
+    for (n, (name, scenario)) in
+        [money::ALL, jobs::ALL, faults::ALL, limits::ALL, eventcount::ALL].concat().into_iter().enumerate()
+    {
         println!("{name}");
         scenario(World::start_with_dynamodb(&url, &format!("opinion{n}")).await).await;
     }

@@ -13,7 +13,7 @@ use rotoless_api::on_aws::{Adapters, backends};
 use rotoless_api::{ApiState, Dependencies, HealthProbe, Host, LegacyApi, Ports, router};
 use rotoless_aws::config::StaticCredentials;
 use rotoless_aws::system::SystemClock;
-use rotoless_aws::wakers::{Homes, WakeSettings};
+use rotoless_aws::wakers::{Drain, Homes, WakeSettings};
 use rotoless_aws::{AwsClients, CallMeter, Endpoints, Names, S3Objects, Settings, SqsQueue, Store};
 use rotoless_contract::api::{CreateKeyReply, UploadReply};
 use rotoless_contract::manifest::{Manifest, MatteInfo, manifest_key, output_key};
@@ -80,7 +80,7 @@ impl World {
         let clients = AwsClients::metered(&settings, &meter).await;
         let adapters = Adapters::new(&clients, &settings);
         let Adapters { store, objects, queue } = adapters.clone();
-        let mut ports = adapters.ports(rotoless_egress::Policy::default(), &polling());
+        let mut ports = adapters.ports(rotoless_egress::Policy::default(), &polling(&clients, &settings.names, &store));
         let mut host = Host {
             policy: Arc::new(Policy::default()),
             public_base: Some(BASE.to_owned()),
@@ -436,8 +436,9 @@ pub(crate) fn form_body(parts: &[Part<'_>]) -> Vec<u8> {
 }
 
 /// Workers that need no wake.
-fn polling() -> Homes {
+fn polling(clients: &AwsClients, names: &Names, store: &Arc<Store>) -> Homes {
     let settings = WakeSettings::from_lookup(|_| None).unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    Homes::connect(&settings, &Policy::default(), &clock)
+    let drain = Drain { clients, names, eventcount: store.clone() };
+    Homes::connect(&settings, &Policy::default(), &clock, &drain)
 }

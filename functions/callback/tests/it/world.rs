@@ -26,7 +26,7 @@ use rotoless_core::ledger::Balance;
 use rotoless_core::policy::Policy;
 use rotoless_core::ports::{Accounts as _, Clock, Jobs, UploadSink as _, UrlPolicy};
 use rotoless_core::record::JobRecord;
-use rotoless_core::usecase::{AttemptCalls, Claims, Submit};
+use rotoless_core::usecase::{AttemptCalls, Claims, Drainers, Submit};
 use rotoless_embedded::{Embedded, EmbeddedConfig};
 use rotoless_telemetry::{Metrics, watched};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -172,6 +172,7 @@ impl World {
         router(CallbackState {
             claims: Arc::new(claims),
             attempts: Arc::new(attempts),
+            drainers: Arc::new(Drainers { eventcount: self.store.clone(), clock: self.clock.clone() }),
             clock: self.clock.clone(),
             entropy,
             secrets: Arc::new(Secrets { fleet: secrets(&[FLEET]), masters: secrets(masters) }),

@@ -30,6 +30,8 @@ pub(super) fn named(parts: &Parts) -> (Exchange, Option<String>, Option<u64>) {
             };
             (exchange, Some((*job).to_owned()), attempt.parse().ok())
         }
+        ("POST", ["internal", "v1", "workers", _, "awake"]) => (Exchange::Awake, None, None),
+        ("POST", ["internal", "v1", "workers", _, "asleep"]) => (Exchange::Asleep, None, None),
         ("PUT", [_, "outputs", job, _, "manifest.json"]) => (Exchange::PutManifest, Some((*job).to_owned()), None),
         ("PUT", [_, "outputs", job, _, attempt, "matte.mkv"]) => {
             (Exchange::PutMatte, Some((*job).to_owned()), attempt.parse().ok())

@@ -30,6 +30,10 @@ pub(crate) enum Exchange {
     PutMatte,
     PutOutput,
     PutManifest,
+    /// A draining worker is there.
+    Awake,
+    /// A draining worker wants to go.
+    Asleep,
     /// A client's `POST /v1/jobs`.
     Create,
     Other,

@@ -1,0 +1,75 @@
+//! RunPod's stop channel: one long poll after the other, as long as the worker lives.
+//!
+//! Owns: the pace of the polls. Does not own: what follows from a stop (`session`). Invariant: a poll is never given up
+//! while RunPod may still answer it, not even when no job is in progress: the word that it carries would be lost.
+
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::task::AbortHandle;
+
+use super::client::{CallError, Client};
+use crate::detail::shown;
+
+/// A channel that answers at once, or not at all, is asked again after this.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same after a 429.
+const LONG_PAUSE: Duration = Duration::from_secs(5);
+
+/// Names of jobs that nobody has read yet; of more at once only the last count.
+const UNREAD: usize = 64;
+
+/// The channel; it ends when this is dropped.
+pub(super) struct Stops {
+    named: broadcast::Sender<String>,
+    poll: AbortHandle,
+}
+
+impl Stops {
+    /// Begins to poll. Needs a Tokio runtime.
+    pub(super) fn listen(client: Client) -> Self {
+        let (named, _) = broadcast::channel(UNREAD);
+        let poll = tokio::spawn(poll(client, named.clone())).abort_handle();
+        Self { named, poll }
+    }
+
+    /// Resolves when RunPod wants this job stopped, from now on.
+    pub(super) fn of(&self, job: &str) -> impl Future<Output = ()> + use<> {
+        let (mut named, job) = (self.named.subscribe(), job.to_owned());
+        async move {
+            loop {
+                match named.recv().await {
+                    Ok(stopped) if stopped == job => return,
+                    Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                    Err(broadcast::error::RecvError::Closed) => std::future::pending().await,
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Stops {
+    fn drop(&mut self) {
+        self.poll.abort();
+    }
+}
+
+async fn poll(client: Client, named: broadcast::Sender<String>) {
+    loop {
+        let pause = match client.stops().await {
+            Ok(jobs) if jobs.is_empty() => PAUSE,
+            Ok(jobs) => {
+                // An error says that no job is in progress: then there is nothing to stop.
+                jobs.into_iter().for_each(|job| drop(named.send(job)));
+                Duration::ZERO
+            }
+            Err(CallError::Status(429)) => LONG_PAUSE,
+            Err(error) => {
+                tracing::debug!(error = shown(&error), "no word from RunPod's stop channel");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
