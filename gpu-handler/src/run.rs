@@ -108,14 +108,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     let (id, starts) = (worker.worker_id.clone(), sessions.start.as_str());
     tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
-    let outcome = match &sessions.start {
-        Start::Poll => serve(&worker).await,
-        Start::Drain(_) => match drainer {
-            Some(drainer) => drainer.serve(&worker).await,
-            None => Ok(()),
-        },
-        Start::Once => once(&worker).await,
-        Start::RunPod(platform) => runpod::serve(worker, platform, sessions.recycle).await,
+    let outcome = match (&sessions.start, drainer) {
+        (_, Some(drainer)) => drainer.serve(&worker).await,
+        (Start::Poll | Start::Drain(_), None) => serve(&worker).await,
+        (Start::Once, None) => once(&worker).await,
+        (Start::RunPod(platform), None) => runpod::serve(worker, platform, sessions.recycle).await,
     };
     tracing::info!(worker.id = id, "worker ends");
     outcome
