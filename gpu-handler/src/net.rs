@@ -53,6 +53,10 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
         .no_proxy()
         .referer(false)
         .connect_timeout(Duration::from_secs(5))
+        // A long poll whose other end is gone should not take its whole time to find out.
+        .tcp_keepalive(Duration::from_secs(10))
+        .tcp_keepalive_interval(Duration::from_secs(5))
+        .tcp_keepalive_retries(3)
         // Connections that sat idle through a freeze of this process are dead more often than not.
         .pool_idle_timeout(Duration::from_secs(15))
         .user_agent(concat!("rotoless-gpu-handler/", env!("CARGO_PKG_VERSION")))

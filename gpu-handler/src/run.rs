@@ -108,14 +108,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     }
     let (id, starts) = (worker.worker_id.clone(), sessions.start.as_str());
     tracing::info!(worker.id = id, provider = worker.provider, %device, sessions = starts, "worker is ready");
-    let outcome = match &sessions.start {
-        Start::Poll => Box::pin(serve(&worker)).await,
-        Start::Drain(_) => match drainer {
-            Some(drainer) => Box::pin(drainer.serve(&worker)).await,
-            None => Ok(()),
-        },
-        Start::Once => Box::pin(once(&worker)).await,
-        Start::RunPod(platform) => Box::pin(runpod::serve(worker, platform, sessions.recycle)).await,
+    let outcome = match (&sessions.start, drainer) {
+        (_, Some(drainer)) => Box::pin(drainer.serve(&worker)).await,
+        (Start::Poll | Start::Drain(_), None) => Box::pin(serve(&worker)).await,
+        (Start::Once, None) => Box::pin(once(&worker)).await,
+        (Start::RunPod(platform), None) => Box::pin(runpod::serve(worker, platform, sessions.recycle)).await,
     };
     tracing::info!(worker.id = id, "worker ends");
     outcome

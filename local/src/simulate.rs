@@ -324,10 +324,9 @@ mod tests {
 
     fn told(arguments: &[&str]) -> SimulateArgs {
         let arguments = ["rotoless", "simulate"].iter().chain(arguments);
-        match Cli::try_parse_from(arguments).unwrap().command {
-            Command::Simulate(args) => *args,
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(arguments).unwrap().command;
+        let Command::Simulate(args) = command else { panic!("{command:?}") };
+        *args
     }
 
     #[test]

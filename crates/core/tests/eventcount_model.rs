@@ -10,14 +10,15 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
-use rotoless_contract::WorkerId;
-use rotoless_core::eventcount::{Eventcount, Ringer, missing};
+use rotoless_core::eventcount::{Eventcount, missing};
 use rotoless_core::wake::reconcile;
 
 use explore::{Model, explore};
+use world::{Producer, Step, Worker, World, before, fair, faults, id, later, now, ringer};
 
 mod explore;
+#[path = "eventcount_model/world.rs"]
+mod world;
 
 /// Workers that there may be at once, the dead whose entries stand included.
 const SLOTS: usize = 3;
@@ -45,186 +46,8 @@ struct Protocol {
     rises_at_once: bool,
 }
 
-/// A producer, or the sweep as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Producer {
-    Rings { looks: bool, asked: u32 },
-    AsksTheHome { looks: bool, asked: u32, awake: u32, risen: u64 },
-    Reserves { looks: bool, start: u32, risen: u64 },
-    Starts { looks: bool, start: u32 },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum Worker {
-    Off,
-    Begins,
-    Drains { seq: u64 },
-    Works { seq: u64 },
-    FoundNothing { seq: u64 },
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct World {
-    to_commit: usize,
-    to_send: usize,
-    /// Committed, and the producer died before the send.
-    unsent: usize,
-    producers: Vec<Producer>,
-    visible: usize,
-    /// In flight at a worker that is dead.
-    orphaned: usize,
-    /// Tasks on their way.
-    starting: u32,
-    workers: [Worker; SLOTS],
-    count: Eventcount,
-    done: usize,
-    faults_left: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Commit,
-    Send,
-    Produce(usize),
-    Begin(usize),
-    Rise(usize),
-    Renew(usize),
-    Receive(usize),
-    FindNothing(usize),
-    Finish(usize),
-    Sleep(usize),
-    EntryEnds(usize),
-    ReservationEnds,
-    VisibilityLapses,
-    Resend,
-    Look,
-    // Faults.
-    DieBeforeSend,
-    ProducerDies(usize),
-    AnnouncedTwice(usize),
-    StartRefused(usize),
-    StartDoubled(usize),
-    StartLost,
-    Kill(usize),
-    AskToEnd(usize),
-    RenewalsFail(usize),
-}
-
-fn now() -> Timestamp {
-    Timestamp::from_second(1_000_000).unwrap()
-}
-
-/// An entry that stands, and one whose time is over.
-fn later() -> Timestamp {
-    Timestamp::from_second(1_000_100).unwrap()
-}
-
-fn before() -> Timestamp {
-    Timestamp::from_second(999_999).unwrap()
-}
-
-fn id(slot: usize) -> WorkerId {
-    WorkerId::from_random([u8::try_from(slot).unwrap(); 16])
-}
-
-const fn ringer(looks: bool) -> Ringer {
-    if looks { Ringer::Look } else { Ringer::Submit }
-}
-
-impl Step {
-    const fn is_fault(self) -> bool {
-        matches!(
-            self,
-            Self::DieBeforeSend
-                | Self::ProducerDies(_)
-                | Self::AnnouncedTwice(_)
-                | Self::StartRefused(_)
-                | Self::StartDoubled(_)
-                | Self::StartLost
-                | Self::Kill(_)
-                | Self::AskToEnd(_)
-                | Self::RenewalsFail(_)
-        )
-    }
-}
-
-/// In the order of a fair scheduler that lets time pass only when nothing else can happen.
-fn fair(world: &World) -> Vec<Step> {
-    let slots = || 0..SLOTS;
-    let mut steps: Vec<Step> = (0..world.producers.len()).map(Step::Produce).collect();
-    steps.extend([Step::Commit, Step::Send]);
-    for each in [Step::Renew, Step::Finish, Step::Rise, Step::Receive, Step::FindNothing, Step::Sleep, Step::Begin] {
-        steps.extend(slots().map(each));
-    }
-    steps.extend(slots().map(Step::EntryEnds));
-    steps.extend([Step::ReservationEnds, Step::VisibilityLapses, Step::Resend, Step::Look]);
-    steps
-}
-
-fn faults(world: &World) -> Vec<Step> {
-    let mut steps = vec![Step::DieBeforeSend, Step::StartLost];
-    for each in [Step::ProducerDies, Step::AnnouncedTwice, Step::StartRefused, Step::StartDoubled] {
-        steps.extend((0..world.producers.len()).map(each));
-    }
-    for each in [Step::Kill, Step::AskToEnd, Step::RenewalsFail] {
-        steps.extend((0..SLOTS).map(each));
-    }
-    steps
-}
-
-impl World {
-    fn entry(&self, slot: usize) -> Option<Timestamp> {
-        self.count.awake.get(&id(slot)).copied()
-    }
-
-    fn looks_now(&self) -> bool {
-        self.producers.iter().any(|producer| match producer {
-            Producer::Rings { looks, .. }
-            | Producer::AsksTheHome { looks, .. }
-            | Producer::Reserves { looks, .. }
-            | Producer::Starts { looks, .. } => *looks,
-        })
-    }
-
-    /// Only whether what somebody read is the latest matters, so the numbers are kept small; producers and workers have
-    /// no names that matter, so they stand in order.
-    fn settled(mut self) -> Self {
-        let (latest, last_risen) = (self.count.seq, self.count.risen);
-        (self.count.seq, self.count.risen) = (1, 1);
-        for producer in &mut self.producers {
-            match producer {
-                Producer::Rings { .. } | Producer::Starts { .. } => {}
-                Producer::AsksTheHome { risen, .. } | Producer::Reserves { risen, .. } => {
-                    *risen = u64::from(*risen == last_risen);
-                }
-            }
-        }
-        for slot in 0..SLOTS {
-            match &mut self.workers[slot] {
-                Worker::Off | Worker::Begins => {}
-                Worker::Drains { seq } | Worker::Works { seq } | Worker::FoundNothing { seq } => {
-                    *seq = u64::from(*seq == latest);
-                }
-            }
-            if self.workers[slot] == Worker::Off && self.entry(slot) == Some(before()) {
-                self.count.forget(&id(slot), before());
-            }
-        }
-        let mut workers: Vec<_> = (0..SLOTS).map(|slot| (self.workers[slot], self.entry(slot))).collect();
-        workers.sort_unstable();
-        self.count.awake.clear();
-        for (slot, (worker, entry)) in workers.into_iter().enumerate() {
-            self.workers[slot] = worker;
-            self.count.awake.extend(entry.map(|until| (id(slot), until)));
-        }
-        self.count.coming.take_if(|until| *until == before());
-        self.producers.sort_unstable();
-        self
-    }
-}
-
 impl Protocol {
-    fn to_start(&self, world: &World) -> u32 {
+    fn missing_tasks(self, world: &World) -> u32 {
         let visible = u32::try_from(world.visible).unwrap();
         reconcile(visible, world.starting, self.workers_max)
     }
@@ -258,7 +81,7 @@ impl Protocol {
             }
             Step::VisibilityLapses => world.orphaned > 0,
             Step::Resend => self.sweeps && world.unsent > 0,
-            Step::Look => self.sweeps && !world.looks_now() && self.to_start(world) > 0,
+            Step::Look => self.sweeps && !world.looks_now() && self.missing_tasks(world) > 0,
             Step::Kill(slot) => is_alive(slot),
         }
     }
@@ -333,7 +156,7 @@ impl Protocol {
                 (world.unsent, world.visible) = (world.unsent - 1, world.visible + 1);
                 world.producers.push(Producer::Rings { looks: false, asked: 1 });
             }
-            Step::Look => world.producers.push(Producer::Rings { looks: true, asked: self.to_start(world) }),
+            Step::Look => world.producers.push(Producer::Rings { looks: true, asked: self.missing_tasks(world) }),
             Step::DieBeforeSend => (world.to_send, world.unsent) = (world.to_send - 1, world.unsent + 1),
             Step::ProducerDies(at) => drop(world.producers.remove(at)),
             Step::AnnouncedTwice(_) => world.count.ring(),
@@ -358,6 +181,7 @@ impl Protocol {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "it is given steps of workers only")]
     fn drain(&self, world: &mut World, step: Step) {
         match step {
             Step::Receive(slot) => {

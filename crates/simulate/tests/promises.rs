@@ -1,5 +1,7 @@
 //! What the simulator promises, and what it shows of the service.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use rotoless_simulate::{
     Arrivals, Control, Faults, Fleet, InvalidScenario, JobLines, Keeping, Lengths, Micros, Report, Scaler, Scenario,
     Session, Starts, Throttle, TraceRow, Work, plot, run,

@@ -83,7 +83,8 @@ impl Presence {
         let timing = Timing::default();
         let clock = Clock::default();
         let mut bits = [0; 16];
-        getrandom::fill(&mut bits).map_err(io::Error::from)?;
+        // Its error is one of the standard library's only by a feature that others may turn on.
+        getrandom::fill(&mut bits).map_err(|error| io::Error::other(error.to_string()))?;
         let control = Control::new(net::client()?, config.control_url.clone(), clock.clone(), &timing);
         let worker = WorkerId::from_random(bits);
         tracing::info!(worker.id = config.worker_id, presence.id = worker.as_str(), "worker counts itself as awake");

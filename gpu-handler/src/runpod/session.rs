@@ -208,18 +208,28 @@ impl Serving {
     }
 
     /// One take. It ends by an answer, or when none can come any more: then what is on its way has a moment to arrive,
-    /// because a job that nobody reads is RunPod's to miss.
+    /// because a job that nobody reads is RunPod's to miss. For the same reason a short sleep does not end it: its
+    /// connection may be as good as before.
     async fn take(&mut self) -> Result<Taken, CallError> {
         let timing = &self.worker.timing;
+        let host = self.worker.connect.clock.host();
+        let began = host.now();
         let mut naps = self.naps.clone();
         let take = self.client.take(!self.in_progress.all().is_empty());
-        tokio::pin!(take);
-        let otherwise = tokio::select! {
-            biased;
-            taken = &mut take => return taken,
-            // The connection lives in another age of the world.
-            Ok(()) = naps.changed() => Ok(Taken::Nothing),
-            () = tokio::time::sleep(timing.take_cap) => Err(CallError::Timeout),
+        let cap = tokio::time::sleep(timing.take_cap);
+        tokio::pin!(take, cap);
+        let otherwise = loop {
+            tokio::select! {
+                biased;
+                taken = &mut take => return taken,
+                Ok(()) = naps.changed() => {
+                    let lasted = host.now().duration_since(began).unwrap_or_default();
+                    if lasted >= timing.take_cap {
+                        break Ok(Taken::Nothing);
+                    }
+                }
+                () = &mut cap => break Err(CallError::Timeout),
+            }
         };
         tokio::time::timeout(timing.take_grace, take).await.unwrap_or(otherwise)
     }
@@ -229,7 +239,7 @@ impl Serving {
         let naps = *self.naps.borrow_and_update();
         tracing::info!(naps, "the process slept, connecting anew");
         self.client = self.client.renewed()?;
-        self.stops = Stops::listen(self.client.renewed()?);
+        self.stops.renew(self.client.renewed()?);
         self.worker.renew()?;
         Ok(())
     }

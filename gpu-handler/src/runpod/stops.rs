@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::broadcast;
-use tokio::task::AbortHandle;
+use tokio::sync::{broadcast, watch};
+use tokio::task::JoinSet;
 
 use super::client::{CallError, Client};
 use crate::detail::shown;
@@ -23,15 +23,33 @@ const UNREAD: usize = 64;
 /// The channel; it ends when this is dropped.
 pub(super) struct Stops {
     named: broadcast::Sender<String>,
-    poll: AbortHandle,
+    /// The last one goes on; those before it wait for the answer to their last poll.
+    polls: JoinSet<()>,
+    newest: watch::Sender<u64>,
 }
 
 impl Stops {
     /// Begins to poll. Needs a Tokio runtime.
     pub(super) fn listen(client: Client) -> Self {
-        let (named, _) = broadcast::channel(UNREAD);
-        let poll = tokio::spawn(poll(client, named.clone())).abort_handle();
-        Self { named, poll }
+        let mut stops =
+            Self { named: broadcast::Sender::new(UNREAD), polls: JoinSet::new(), newest: watch::Sender::new(0) };
+        stops.renew(client);
+        stops
+    }
+
+    /// Goes on over new connections. The poll of before may be answered all the same.
+    pub(super) fn renew(&mut self, client: Client) {
+        self.newest.send_modify(|newest| *newest += 1);
+        let number = *self.newest.borrow();
+        let (named, newest) = (self.named.clone(), self.newest.subscribe());
+        self.polls.spawn(async move {
+            while *newest.borrow() == number {
+                let pause = poll(&client, &named).await;
+                tokio::time::sleep(pause).await;
+            }
+        });
+        // Those that have ended take no room.
+        while self.polls.try_join_next().is_some() {}
     }
 
     /// Resolves when RunPod wants this job stopped, from now on.
@@ -49,27 +67,19 @@ impl Stops {
     }
 }
 
-impl Drop for Stops {
-    fn drop(&mut self) {
-        self.poll.abort();
-    }
-}
-
-async fn poll(client: Client, named: broadcast::Sender<String>) {
-    loop {
-        let pause = match client.stops().await {
-            Ok(jobs) if jobs.is_empty() => PAUSE,
-            Ok(jobs) => {
-                // An error says that no job is in progress: then there is nothing to stop.
-                jobs.into_iter().for_each(|job| drop(named.send(job)));
-                Duration::ZERO
-            }
-            Err(CallError::Status(429)) => LONG_PAUSE,
-            Err(error) => {
-                tracing::debug!(error = shown(&error), "no word from RunPod's stop channel");
-                PAUSE
-            }
-        };
-        tokio::time::sleep(pause).await;
+/// One poll, and how long to wait before the next.
+async fn poll(client: &Client, named: &broadcast::Sender<String>) -> Duration {
+    match client.stops().await {
+        Ok(jobs) if jobs.is_empty() => PAUSE,
+        Ok(jobs) => {
+            // An error says that no job is in progress: then there is nothing to stop.
+            jobs.into_iter().for_each(|job| drop(named.send(job)));
+            Duration::ZERO
+        }
+        Err(CallError::Status(429)) => LONG_PAUSE,
+        Err(error) => {
+            tracing::debug!(error = shown(&error), "no word from RunPod's stop channel");
+            PAUSE
+        }
     }
 }

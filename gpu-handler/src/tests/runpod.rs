@@ -1,8 +1,10 @@
 //! The worker on RunPod: what starts a session and what RunPod hears of it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use aws_smithy_async::time::SharedTimeSource;
 use rotoless_contract::worker::ReportRequest;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -11,7 +13,7 @@ use super::engine::Script;
 use super::platform::{KEY, Platform, Take};
 use super::world::{Event, On, Served, Twist, World, quick};
 use crate::ailment::Ailment;
-use crate::clock::Clock;
+use crate::clock::{Clock, JumpingClock};
 use crate::config::Config;
 use crate::run::{RunError, once, run};
 use crate::runpod::{serve, serve_sleeper};
@@ -376,11 +378,15 @@ async fn a_worker_that_slept_drops_the_take_of_before_and_connects_anew() {
     platform.give(Take::Hang);
     platform.wake("after");
     let timing = Timing { take_cap: Duration::from_secs(90), ..pace() };
-    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::default(), timing);
+    let clock = JumpingClock::default();
+    let host = SharedTimeSource::new(clock.clone());
+    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::over(host), timing);
     let (woke, naps) = watch::channel(0);
     let read = platform.read();
     let script = async {
         platform.until("job-take", 1).await;
+        // Put away with its machine: the monotonic clock stood still.
+        clock.0.store(120, Ordering::SeqCst);
         woke.send_replace(1);
         platform.until("job-done", 1).await;
         ask.ask();
@@ -392,17 +398,44 @@ async fn a_worker_that_slept_drops_the_take_of_before_and_connects_anew() {
     assert_eq!(platform.most_takes_at_once(), 1);
 }
 
+/// A short sleep takes no connection away, and a take that is given up may carry a job to nobody.
+#[tokio::test]
+async fn a_take_outlives_a_short_sleep() {
+    let (world, platform) = (World::start().await, Platform::start().await);
+    platform.give(Take::Late(Duration::from_millis(800), "after a nap"));
+    let timing = Timing { take_cap: Duration::from_secs(90), ..pace() };
+    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::default(), timing);
+    let (woke, naps) = watch::channel(0);
+    let read = platform.read();
+    let script = async {
+        platform.until("job-take", 1).await;
+        woke.send_replace(1);
+        platform.until("job-done", 1).await;
+        assert_eq!(platform.calls("job-take").len(), 1);
+        // Nobody gave up the stop channel's poll either.
+        assert_eq!(platform.stops_unheard(), 0);
+        ask.ask();
+    };
+    let whole = tokio::time::timeout(Duration::from_secs(20), serve_sleeper(worker, &read, naps));
+    let (outcome, ()) = tokio::join!(whole, script);
+    outcome.expect("the job was lost").unwrap();
+    assert_eq!(platform.dones(), [handled()]);
+}
+
 /// What was on its way when the process went to sleep was read by nobody yet, and is served.
 #[tokio::test]
 async fn a_job_that_was_handed_to_a_sleeping_worker_is_served_when_it_wakes() {
     let (world, platform) = (World::start().await, Platform::start().await);
     platform.give(Take::Late(Duration::from_millis(300), "asleep"));
     let timing = Timing { take_cap: Duration::from_secs(90), take_grace: Duration::from_secs(5), ..pace() };
-    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::default(), timing);
+    let clock = JumpingClock::default();
+    let host = SharedTimeSource::new(clock.clone());
+    let Served { worker, ask, .. } = world.worker_with(FRAMES, Clock::over(host), timing);
     let (woke, naps) = watch::channel(0);
     let read = platform.read();
     let script = async {
         platform.until("job-take", 1).await;
+        clock.0.store(120, Ordering::SeqCst);
         woke.send_replace(1);
         platform.until("job-done", 1).await;
         ask.ask();

@@ -84,8 +84,11 @@ fn upset(site: &Site, dice: &mut Dice, settings: &Settings) {
         }
         5 | 6 => {
             let lasts = dice.between(1, 600) * SECOND;
-            let fate =
-                dice.one_of(&[WakeFate::Lost, WakeFate::Doubled, WakeFate::Held { lasts, counted: dice.0 % 2 == 0 }]);
+            let fate = dice.one_of(&[
+                WakeFate::Lost,
+                WakeFate::Doubled,
+                WakeFate::Held { lasts, counted: dice.0.is_multiple_of(2) },
+            ]);
             let times = usize::try_from(dice.between(1, 5)).unwrap();
             site.platform(|platform, _| platform.faults.wakes.extend(std::iter::repeat_n(fate, times)));
         }

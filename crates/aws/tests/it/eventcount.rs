@@ -107,7 +107,8 @@ async fn workers_that_say_different_things_at_once_are_all_heard(world: World) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_neither_strands_a_message_nor_keeps_a_worker() {
     let world = World::start().await;
-    let every_other = |request: &Request<'_>| if request.before % 2 == 0 { Fate::LoseReply } else { Fate::Forward };
+    let every_other =
+        |request: &Request<'_>| if request.before.is_multiple_of(2) { Fate::LoseReply } else { Fate::Forward };
     let (flaky, _) = world.disturbed("UpdateItem", every_other).await;
     let count = flaky.rise(&worker(1), at(100)).await.unwrap();
     let rung = flaky.ring().await.unwrap();

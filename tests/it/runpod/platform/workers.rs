@@ -179,7 +179,7 @@ impl Platform {
         if !worker.jobs.is_empty() {
             breaches.push(format!("{id} takes while it has {:?}", worker.jobs));
         }
-        if says_busy != !worker.jobs.is_empty() {
+        if says_busy == worker.jobs.is_empty() {
             breaches.push(format!("{id} says job_in_progress={} and has {:?}", u8::from(says_busy), worker.jobs));
         }
         worker.taking = Some(number);
