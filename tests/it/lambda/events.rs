@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rotoless_contract::awake::worker_path;
 use rotoless_contract::signature::{SIGNATURE_HEADER, TIMESTAMP_HEADER, report_secret, sign_call};
 use rotoless_contract::worker::{attempt_path, claim_path};
-use rotoless_contract::{Attempt, JobId};
+use rotoless_contract::{Attempt, JobId, WorkerId};
 use serde_json::{Value, json};
 
 use super::deployment::{Deployment, WORKER};
@@ -24,11 +25,13 @@ enum Kind {
     Batch,
     /// An event of EventBridge.
     Tick,
+    /// A call of a worker that drains the queue, about itself.
+    Worker(&'static str),
     /// What functions send. As the body of a request it is nothing that anybody asked for.
     Sent(&'static str),
 }
 
-const FILES: [(&str, Kind); 25] = [
+const FILES: [(&str, Kind); 34] = [
     ("events/gateway-health.json", Kind::Request(200)),
     ("events/gateway-list.json", Kind::Request(400)),
     ("events/gateway-create.json", Kind::Request(200)),
@@ -42,6 +45,8 @@ const FILES: [(&str, Kind); 25] = [
     ("events/report-completed.json", Kind::Call("report")),
     ("events/report-failed.json", Kind::Call("report")),
     ("events/report-abandoned.json", Kind::Call("report")),
+    ("events/awake-request.json", Kind::Worker("awake")),
+    ("events/asleep-request.json", Kind::Worker("asleep")),
     ("events/queue-message.json", Kind::Message),
     ("events/wake.json", Kind::Message),
     ("events/sqs-jobs.json", Kind::Batch),
@@ -54,6 +59,14 @@ const FILES: [(&str, Kind); 25] = [
     ("events/manifest.json", Kind::Sent("claim")),
     ("events/webhook-completed.json", Kind::Sent("report")),
     ("events/error.json", Kind::Sent("probed")),
+    ("events/awake-reply.json", Kind::Sent("claim")),
+    ("events/asleep-reply.json", Kind::Sent("claim")),
+    // Between RunPod and a worker, which no function hears.
+    ("events/runpod-take.json", Kind::Sent("claim")),
+    ("events/runpod-done.json", Kind::Sent("claim")),
+    ("events/runpod-done-idle.json", Kind::Sent("claim")),
+    ("events/runpod-done-lost.json", Kind::Sent("claim")),
+    ("events/runpod-stop.json", Kind::Sent("claim")),
 ];
 
 fn read(file: &str) -> String {
@@ -76,6 +89,7 @@ fn call(deployment: &Deployment, call: &str, body: &str) -> Value {
     let job = JobId::from_random([10; 16]);
     let (path, secret) = match call {
         "claim" => (claim_path(&job), first("FLEET_KEYS")),
+        "awake" | "asleep" => (worker_path(&WorkerId::from_random([11; 16]), call), first("FLEET_KEYS")),
         other => {
             (attempt_path(&job, Attempt::FIRST, other), report_secret(&first("REPORT_MASTERS"), &job, Attempt::FIRST))
         }
@@ -121,6 +135,11 @@ async fn every_event_reaches_its_function_and_gets_its_answer() {
                 let event = call(&deployment, name, &text);
                 let answer = deployment.function("CallbackFunction").invoke(&event).await.answer();
                 assert_eq!((&answer["statusCode"], code_of(&answer)), (&json!(404), json!("not_found")), "{file}");
+            }
+            Kind::Worker(name) => {
+                let event = call(&deployment, name, &text);
+                let answer = deployment.function("CallbackFunction").invoke(&event).await.answer();
+                assert_eq!(answer["statusCode"], 200, "{file}: {answer:#}");
             }
             Kind::Sent(name) => {
                 let event = call(&deployment, name, &text);
