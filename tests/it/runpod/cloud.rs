@@ -58,6 +58,8 @@ pub(crate) async fn in_a_cloud(
 ) {
     let workers_max = settings.workers_max.to_string();
     let endpoint = Endpoint::open(settings, POLL).await;
+    let has_own = options.args.iter().any(|arg| arg == "--lease-seconds");
+    let leases = if has_own { Vec::new() } else { short_leases() };
     let woken = ["--waker", "runpod", "--workers-max", &workers_max].map(str::to_owned);
     let env = [
         ("RUNPOD_ENDPOINT_ID", ENDPOINT),
@@ -67,7 +69,7 @@ pub(crate) async fn in_a_cloud(
     ];
     let options = Options {
         no_worker: true,
-        args: [&short_leases(), &woken[..], &options.args].concat(),
+        args: [leases, woken.into(), options.args].concat(),
         env: env.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         expected_errors: &UNHEARD,
         ..options
