@@ -167,7 +167,7 @@ async fn a_first_apply_makes_template_and_endpoint_as_the_file_has_them() {
         "name": "rotoless", "templateId": "te0", "flashboot": true, "executionTimeoutMs": 7_280_000,
         "gpuTypeIds": ["NVIDIA RTX A5000", "NVIDIA GeForce RTX 3090", "NVIDIA L4"], "gpuCount": 1,
         "minCudaVersion": "13.0", "workersMin": 0, "workersMax": 3, "idleTimeout": 10,
-        "scalerType": "REQUEST_COUNT", "scalerValue": 1,
+        "scalerType": "QUEUE_DELAY", "scalerValue": 4,
     });
     assert_eq!(endpoint, &expected);
 }

@@ -179,7 +179,8 @@ mod tests {
         let endpoint = &wanted.endpoint;
         assert_eq!((endpoint.workers_min, endpoint.workers_max), (0, 3));
         assert!((5..=15).contains(&endpoint.idle_timeout));
-        assert_eq!((endpoint.scaler_type, endpoint.scaler_value), (Scaler::RequestCount, 1));
+        // A request that only RunPod believes in keeps nobody running.
+        assert_eq!((endpoint.scaler_type, endpoint.scaler_value), (Scaler::QueueDelay, 4));
         assert!(endpoint.flashboot);
         let longest = RunPolicy::of(&Policy::default()).execution_timeout;
         assert_eq!(u128::from(endpoint.execution_timeout_ms), longest.as_millis());

@@ -21,7 +21,7 @@ struct Load {
 
 /// From zero to `workers` and back to zero. What is billed is compared with the work.
 async fn from_zero_to_zero(load: Load) {
-    // As `infra/runpod-endpoint.json` has it.
+    // The quicker one: it brings all that are allowed at once.
     let scaler = Scaler::RequestCount(1);
     let settings = Settings { workers_max: load.workers, scaler, ..brisk() };
     let idle = settings.idle_timeout;
