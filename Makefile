@@ -79,6 +79,7 @@ fuzz: ## the parsers of media under libFuzzer, for long (TARGET=container FUZZ_S
 
 bench: setup ## the pipeline beside its floor and a Python loop, the API beside its calls of AWS; PROFILE=release CLIPS=dir
 	@scripts/setup-python bench
+	@$(ROTOLESS) models fetch --models $(ROTOLESS_MODELS) --quiet rvm-plain u2netp-plain
 	@$(ROTOLESS) bench --all --clip samples/portrait.mp4 --peer .cache/python-bench/bin/python \
 		$(if $(CLIPS),--clips $(CLIPS)) --json target/bench.json
 	@$(ROTOLESS) bench --api --clip samples/portrait.mp4 --model human --json target/bench-api.json

@@ -318,6 +318,16 @@ impl Engine {
         Ok((entry, entry.file.path(&self.config.models_dir)))
     }
 
+    /// The entry that has the weights of a role in the graph as it was published, and its file.
+    pub(crate) fn published(&self, model: Model) -> Result<(&ModelEntry, PathBuf), EngineError> {
+        let (entry, path) = self.entry(model)?;
+        let Some(name) = &entry.published else { return Ok((entry, path)) };
+        let missing = || EngineError::MissingWeights { model: name.clone() };
+        let entry = self.registry.by_name(name).ok_or_else(missing)?;
+        let path = entry.file.path(&self.config.models_dir);
+        if path.is_file() { Ok((entry, path)) } else { Err(missing()) }
+    }
+
     /// Whether the model of a role looks at its subject a second time, if it may.
     pub(crate) fn looks_closer(&self, model: Model) -> Result<bool, EngineError> {
         let entry = model::installed(&self.registry, &self.config.models_dir, model)?;

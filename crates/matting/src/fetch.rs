@@ -1,6 +1,6 @@
 //! Brings the files that the registry names into the models directory, and checks them.
 //!
-//! Owns: the order download → digest of the archive → unpack → convert → digest of the file → rename.
+//! Owns: the order download → digest of the archive → unpack → convert or change → digest of the file → rename.
 //! Does not own: what is fetched (`registry`), what it is used for.
 //! Invariants: a file under its final name is whole, because it came there by a rename after its digest was right and
 //! its bytes were on the disk; nothing of a package is run; a member of an archive is never written under a name that
@@ -26,6 +26,7 @@ pub use self::archive::ArchiveError;
 pub use self::client::{ClientError, Clients};
 pub use self::selection::{GPU_RUNTIME, RUNTIME, Selection};
 use self::selection::{Target, targets};
+use crate::onnx_writer::{self, RewriteError, Rewriting};
 use crate::registry::{Content, InstalledFile, Package, Registry, Sha256, Source};
 use crate::tfjs::{self, ConvertError};
 
@@ -168,6 +169,14 @@ pub enum FetchError {
         /// Why.
         source: ConvertError,
     },
+    /// The model could not be changed.
+    #[error("cannot change {name}")]
+    Rewrite {
+        /// Name of the entry.
+        name: String,
+        /// Why.
+        source: RewriteError,
+    },
     /// The file out of the archive is not the one that the registry means.
     #[error("{name}: the file's SHA-256 is {found}, not {expected}; it is not installed")]
     WrongFile {
@@ -292,21 +301,21 @@ impl<'a> Work<'a> {
         };
         let candidate = match &source.content {
             Content::File { member } => unpack(&[member.as_str()])?.remove(0),
+            Content::Rewritten { member, sha256, rewriting } => {
+                let published = unpack(&[member.as_str()])?.remove(0);
+                check(target.name(), &published, *sha256)?;
+                let model = rewrite(target.name(), &published, rewriting)?;
+                written(&step, &model)?
+            }
             Content::TfjsGraph { graph, weights, conversion } => {
                 let mut members = vec![graph.as_str()];
                 members.extend(weights.iter().map(String::as_str));
                 let paths = unpack(&members)?;
-                let model = convert(target.name(), &paths, conversion)?;
-                let path = step.join("model.onnx");
-                std::fs::write(&path, model).map_err(|source| FetchError::Io { path: path.clone(), source })?;
-                path
+                written(&step, &convert(target.name(), &paths, conversion)?)?
             }
         };
+        check(target.name(), &candidate, target.file().sha256)?;
         let failed = |source| FetchError::Io { path: candidate.clone(), source };
-        let (expected, found) = (target.file().sha256, Sha256::of_file(&candidate, MAX_FILE_BYTES).map_err(failed)?);
-        if found != expected {
-            return Err(FetchError::WrongFile { name: target.name().to_owned(), expected, found });
-        }
         stamp::put_in_place(&candidate, target.file(), self.models_dir).map_err(failed)
     }
 
@@ -333,6 +342,30 @@ impl<'a> Work<'a> {
         self.archives.insert(package.clone(), path.clone());
         Ok(path)
     }
+}
+
+/// Puts a model that was made here beside what it was made of.
+fn written(step: &Path, model: &[u8]) -> Result<PathBuf, FetchError> {
+    let path = step.join("model.onnx");
+    match std::fs::write(&path, model) {
+        Ok(()) => Ok(path),
+        Err(source) => Err(FetchError::Io { path, source }),
+    }
+}
+
+/// Whether a file is the one that the registry means.
+fn check(name: &str, file: &Path, expected: Sha256) -> Result<(), FetchError> {
+    let failed = |source| FetchError::Io { path: file.to_owned(), source };
+    let found = Sha256::of_file(file, MAX_FILE_BYTES).map_err(failed)?;
+    if found == expected {
+        return Ok(());
+    }
+    Err(FetchError::WrongFile { name: name.to_owned(), expected, found })
+}
+
+fn rewrite(name: &str, published: &Path, rewriting: &Rewriting) -> Result<Vec<u8>, FetchError> {
+    let model = std::fs::read(published).map_err(|source| FetchError::Io { path: published.to_owned(), source })?;
+    onnx_writer::rewrite(&model, rewriting).map_err(|source| FetchError::Rewrite { name: name.to_owned(), source })
 }
 
 fn convert(name: &str, paths: &[PathBuf], conversion: &tfjs::Conversion) -> Result<Vec<u8>, FetchError> {

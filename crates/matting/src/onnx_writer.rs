@@ -1,22 +1,23 @@
-//! Writes ONNX models: a graph builder and the few protobuf messages it needs.
+//! Writes ONNX models: a graph builder and the few protobuf messages it needs; changes models that others wrote.
 //!
 //! Owns: the names of intermediate values, the order of nodes, the bytes.
 //! Does not own: what the graph computes (`tfjs`, `tiny`).
 //! Invariants: the same calls give the same bytes, whatever the machine, so that a file's SHA-256 can be pinned; what
 //! no output depends on is not written.
 
+mod blocked;
+mod proto;
+mod rewriting;
 mod wire;
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::Deserialize;
 
-use self::wire::Message;
+pub(crate) use self::blocked::Multiples;
+use self::proto::{FLOAT, INT64};
+pub use self::rewriting::{Change, RewriteError, Rewriting, rewrite};
 
-/// The operator set that nodes are written for. 17 is the last in which reductions take their axes as attributes.
-const OPSET: i64 = 17;
-/// Version of the file format that goes with it.
-const IR_VERSION: i64 = 8;
 /// Constants of at most this many values are looked for among those written already.
 const SHARED_CONSTANT: usize = 16;
 
@@ -92,22 +93,51 @@ pub enum Attribute {
 pub type Attributes<'a> = &'a [(&'static str, Attribute)];
 
 /// Builds a graph node by node; values are known by the names that the calls return.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct GraphWriter {
     nodes: Vec<Node>,
     constants: BTreeMap<usize, (String, Tensor)>,
     /// Name, element type, shape.
     inputs: Vec<(String, i64, Vec<Dim>)>,
     outputs: Vec<(String, Vec<Dim>)>,
+    /// Shapes of values in between, for a runtime that cannot work them out.
+    described: Vec<(String, Vec<Dim>)>,
     named: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Node {
     op: &'static str,
     inputs: Vec<String>,
     outputs: Vec<String>,
     attributes: Vec<(&'static str, Attribute)>,
+}
+
+impl Node {
+    fn attribute(&self, name: &str) -> Option<&Attribute> {
+        self.attributes.iter().find(|(known, _)| *known == name).map(|(_, attribute)| attribute)
+    }
+
+    fn int(&self, name: &str) -> Option<i64> {
+        match self.attribute(name)? {
+            Attribute::Int(value) => Some(*value),
+            Attribute::Float(_) | Attribute::Text(_) | Attribute::Ints(_) => None,
+        }
+    }
+
+    fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.attribute(name)? {
+            Attribute::Ints(values) => Some(values),
+            Attribute::Int(_) | Attribute::Float(_) | Attribute::Text(_) => None,
+        }
+    }
+
+    fn text(&self, name: &str) -> Option<&'static str> {
+        match self.attribute(name)? {
+            Attribute::Text(text) => Some(text),
+            Attribute::Int(_) | Attribute::Float(_) | Attribute::Ints(_) => None,
+        }
+    }
 }
 
 impl GraphWriter {
@@ -177,37 +207,25 @@ impl GraphWriter {
 
     /// The model's file.
     #[must_use]
-    pub fn finish(self) -> Vec<u8> {
-        let mut wanted: HashSet<&str> = self.outputs.iter().map(|(name, _)| name.as_str()).collect();
+    pub fn finish(mut self) -> Vec<u8> {
+        self.prune();
+        proto::model(&self)
+    }
+
+    /// Drops what no output depends on.
+    fn prune(&mut self) {
+        let mut wanted: HashSet<String> = self.outputs.iter().map(|(name, _)| name.clone()).collect();
         let mut nodes = Vec::new();
         // A node only takes what was there before it, so one pass from the end finds all that is wanted.
-        for node in self.nodes.iter().rev() {
-            if node.outputs.iter().any(|name| wanted.contains(name.as_str())) {
-                wanted.extend(node.inputs.iter().map(String::as_str));
+        for node in std::mem::take(&mut self.nodes).into_iter().rev() {
+            if node.outputs.iter().any(|name| wanted.contains(name)) {
+                wanted.extend(node.inputs.iter().cloned());
                 nodes.push(node);
             }
         }
-        let mut graph = Message::new();
-        for node in nodes.into_iter().rev() {
-            graph.message(1, &node.message());
-        }
-        graph.text(2, "graph");
-        for (name, tensor) in self.constants.values() {
-            if wanted.contains(name.as_str()) {
-                graph.message(5, &tensor.message(name));
-            }
-        }
-        for (name, kind, shape) in &self.inputs {
-            graph.message(11, &value_info(name, *kind, shape));
-        }
-        for (name, shape) in &self.outputs {
-            graph.message(12, &value_info(name, FLOAT, shape));
-        }
-        let mut opset = Message::new();
-        opset.text(1, "").int(2, OPSET);
-        let mut model = Message::new();
-        model.int(1, IR_VERSION).text(2, "rotoless").message(7, &graph).message(8, &opset);
-        model.into_bytes()
+        nodes.reverse();
+        self.nodes = nodes;
+        self.constants.retain(|_, (name, _)| wanted.contains(name));
     }
 }
 
@@ -219,84 +237,4 @@ fn same_bits(a: &Tensor, b: &Tensor) -> bool {
             (Data::I64(a), Data::I64(b)) => a == b,
             (Data::F32(_), Data::I64(_)) | (Data::I64(_), Data::F32(_)) => false,
         }
-}
-
-const FLOAT: i64 = 1;
-const INT64: i64 = 7;
-
-impl Node {
-    /// `NodeProto`
-    fn message(&self) -> Message {
-        let mut message = Message::new();
-        for input in &self.inputs {
-            message.text(1, input);
-        }
-        for output in &self.outputs {
-            message.text(2, output);
-        }
-        if let Some(name) = self.outputs.first() {
-            message.text(3, name);
-        }
-        message.text(4, self.op);
-        for (name, attribute) in &self.attributes {
-            message.message(5, &attribute.message(name));
-        }
-        message
-    }
-}
-
-impl Attribute {
-    /// `AttributeProto`
-    fn message(&self, name: &str) -> Message {
-        let mut message = Message::new();
-        message.text(1, name);
-        match self {
-            Self::Float(value) => message.float(2, *value).int(20, 1),
-            Self::Int(value) => message.int(3, *value).int(20, 2),
-            Self::Text(value) => message.text(4, value).int(20, 3),
-            Self::Ints(values) => {
-                for value in values {
-                    message.int(8, *value);
-                }
-                message.int(20, 7)
-            }
-        };
-        message
-    }
-}
-
-impl Tensor {
-    /// `TensorProto`
-    fn message(&self, name: &str) -> Message {
-        let mut message = Message::new();
-        for side in &self.shape {
-            message.int(1, i64::try_from(*side).unwrap_or(i64::MAX));
-        }
-        let (kind, bytes): (i64, Vec<u8>) = match &self.data {
-            Data::F32(values) => (FLOAT, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-            Data::I64(values) => (INT64, values.iter().flat_map(|value| value.to_le_bytes()).collect()),
-        };
-        message.int(2, kind).text(8, name).bytes(9, &bytes);
-        message
-    }
-}
-
-/// `ValueInfoProto` of a tensor.
-fn value_info(name: &str, element: i64, shape: &[Dim]) -> Message {
-    let mut dims = Message::new();
-    for side in shape {
-        let mut dim = Message::new();
-        match side {
-            Dim::Fixed(value) => dim.int(1, *value),
-            Dim::Named(name) => dim.text(2, name),
-        };
-        dims.message(1, &dim);
-    }
-    let mut tensor = Message::new();
-    tensor.int(1, element).message(2, &dims);
-    let mut kind = Message::new();
-    kind.message(1, &tensor);
-    let mut message = Message::new();
-    message.text(1, name).message(2, &kind);
-    message
 }

@@ -12,6 +12,7 @@ mod digest;
 mod findings;
 mod grounding;
 mod raw;
+mod raw_source;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -57,6 +58,8 @@ pub struct ModelEntry {
     pub file: InstalledFile,
     /// Where the file comes from; without one the operator puts it there.
     pub source: Option<Source>,
+    /// Name of an entry with the same weights in the graph as it was published, for comparisons.
+    pub published: Option<String>,
     /// What the model is fed.
     pub input: InputSpec,
     /// What it makes of it.
@@ -362,6 +365,12 @@ impl Registry {
     fn complete(self, origin: String) -> Result<Self, RegistryError> {
         let mut problems = raw::clashes(&self.models, &self.runtimes);
         problems.extend(grounding::dangling(&self.models));
+        let unknown = |entry: &&ModelEntry| entry.published.as_ref().is_some_and(|name| self.by_name(name).is_none());
+        problems.extend(self.models.iter().filter(unknown).map(|entry| Problem {
+            entry: format!("model {}", entry.name),
+            field: "published".to_owned(),
+            what: "names no model".to_owned(),
+        }));
         if problems.is_empty() { Ok(self) } else { Err(RegistryError::Invalid { origin, problems }) }
     }
 

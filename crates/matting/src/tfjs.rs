@@ -33,6 +33,9 @@ pub struct Conversion {
     /// The answer taken for every condition that the graph asks at run time.
     #[serde(default)]
     pub condition: bool,
+    /// Whether it is written for ONNX Runtime's blocked layout. Then it computes the same but for rounding.
+    #[serde(default)]
+    pub blocked_layout: bool,
     /// The model's inputs.
     pub inputs: Vec<GraphInput>,
     /// The model's outputs.
@@ -49,6 +52,9 @@ pub struct GraphInput {
     pub name: Option<String>,
     /// Shape in ONNX's order of axes. Four axes are a picture, `[1, channels, height, width]`.
     pub shape: Vec<Dim>,
+    /// Of what every named side of its pictures is a multiple, at least 1; none promises nothing. What the graph does
+    /// for other sides is left out.
+    pub multiple_of: Option<u32>,
     /// Whether the graph itself has its axes in this order already, as graphs have that were ONNX before they were
     /// TensorFlow's.
     #[serde(default)]

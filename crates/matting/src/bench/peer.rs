@@ -13,7 +13,7 @@ use crate::registry::Family;
 /// A job in terms of files and tools.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerOrder {
-    /// The model's file.
+    /// The model's file, as it was published.
     pub weights: PathBuf,
     /// How it is run.
     pub family: Family,
@@ -38,7 +38,8 @@ pub fn peer_order(engine: &Engine, clip: &Path, model: Model) -> Result<PeerOrde
     let matter = engine.take_model(model)?;
     let picture = matter.picture_size(size);
     engine.give_back(model, matter);
-    let (entry, weights) = engine.entry(model)?;
+    // The graph as its author published it: what we made of it is part of what is compared.
+    let (entry, weights) = engine.published(model)?;
     let mut encoder = plan.codecs.video(size, plan.threads)?;
     encoder.extend(plan.codecs.sound());
     Ok(PeerOrder {

@@ -61,6 +61,30 @@ fn a_file_with_another_digest_is_not_installed() {
 }
 
 #[test]
+fn a_published_file_is_changed_when_it_and_what_comes_of_it_are_the_right_ones() {
+    let published = crate::tiny::lingering_model();
+    let outputs = vec![crate::tiny::MATTE.to_owned()];
+    let changed = onnx_writer::rewrite(&published, &Rewriting { changes: Vec::new(), outputs }).unwrap();
+    let right = Sha256::of(&published);
+    let bench = Bench::rewritten(&published, right, &changed);
+    bench.fetch().unwrap();
+    assert_eq!(fs::read(bench.installed()).unwrap(), changed);
+    assert_ne!(changed, published);
+
+    let found = |bench: Bench| match bench.fetch() {
+        Err(FetchError::WrongFile { found, .. }) => (found, bench.visible_files()),
+        other => panic!("{other:?}"),
+    };
+    let nothing = vec!["registry.toml".to_owned()];
+    assert_eq!(found(Bench::rewritten(&published, Sha256::of(b"another"), &changed)), (right, nothing.clone()));
+    assert_eq!(found(Bench::rewritten(&published, right, b"another")), (Sha256::of(&changed), nothing.clone()));
+
+    let bench = Bench::rewritten(b"no model", Sha256::of(b"no model"), b"a model");
+    assert!(matches!(bench.fetch(), Err(FetchError::Rewrite { source: RewriteError::Malformed, .. })));
+    assert_eq!(bench.visible_files(), nothing);
+}
+
+#[test]
 fn nothing_is_written_where_an_archive_points() {
     let hostile = [
         ("../../escaped", Member::File(b"x")),

@@ -4,14 +4,13 @@
 
 use serde::Deserialize;
 
-use super::findings::{Findings, is_npm_name, is_plain_name, is_version};
+use super::findings::{Findings, is_plain_name, is_version};
 use super::grounding::{self, RawGrounding};
+use super::raw_source::{self, RawSource};
 use super::{
     Activation, ChannelOrder, Content, Family, InputSize, InputSpec, Layout, MatteSpec, ModelEntry, OutputSpec,
-    Package, PackageIndex, PictureFit, Problem, Registry, RegistryError, RuntimeBuild, RuntimeEntry, RuntimePart,
-    Source, StateSpec, WheelTags, Work,
+    PictureFit, Problem, Registry, RegistryError, RuntimeBuild, RuntimeEntry, RuntimePart, Source, StateSpec, Work,
 };
-use crate::tfjs::Conversion;
 
 /// Longest side of a picture that a model may be fed, in pixels.
 const MAX_SIDE: u32 = 8192;
@@ -40,6 +39,7 @@ struct RawModel {
     sha256: Option<String>,
     licence: Option<String>,
     notice: Option<String>,
+    published: Option<String>,
     source: Option<RawSource>,
     input: Option<RawInput>,
     output: Option<RawOutput>,
@@ -81,21 +81,6 @@ struct RawState {
     input: Option<String>,
     output: Option<String>,
     initial: Option<Vec<usize>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawSource {
-    index: Option<String>,
-    package: Option<String>,
-    version: Option<String>,
-    python: Option<String>,
-    platform: Option<String>,
-    sha256: Option<String>,
-    member: Option<String>,
-    graph: Option<String>,
-    weights: Option<Vec<String>>,
-    conversion: Option<Conversion>,
 }
 
 #[derive(Deserialize)]
@@ -177,8 +162,11 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
     let family = found.one_of("family", raw.family.as_deref(), &families);
     let file = found.file(raw.file, raw.sha256);
     let licence = found.text("licence", raw.licence, "an SPDX expression", |text| !text.trim().is_empty());
-    let source = raw.source.map(|source| self::source(source, &mut found));
+    let source = raw.source.map(|source| raw_source::parse(source, &mut found));
     let input = found.required("input", raw.input).and_then(|input| self::input(input, &mut found));
+    if let (Some(Some(source)), Some(input)) = (&source, &input) {
+        raw_source::check_promise(source, input, &mut found);
+    }
     let work = match family {
         Some(Family::Grounded) => grounded(raw.grounding, raw.output.is_none() && raw.state.is_empty(), &mut found),
         Some(Family::Still | Family::Recurrent) | None => {
@@ -198,6 +186,7 @@ fn model(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Optio
         in_default_set: raw.default,
         licence: licence?,
         notice: raw.notice,
+        published: raw.published,
         file: file?,
         source: optional(source)?,
         input: input?,
@@ -259,7 +248,7 @@ fn runtime(index: usize, value: toml::Value, problems: &mut Vec<Problem>) -> Opt
     let version = found.text("version", raw.version, "a version", is_version);
     let licence = found.text("licence", raw.licence, "an SPDX expression", |text| !text.trim().is_empty());
     let file = found.file(raw.file, raw.sha256);
-    let source = raw.source.map(|source| self::source(source, &mut found));
+    let source = raw.source.map(|source| raw_source::parse(source, &mut found));
     if let Some(Some(Source { content: Content::TfjsGraph { .. }, .. })) = &source {
         found.add("source.graph", "is for models");
     }
@@ -300,65 +289,6 @@ fn part(raw: RawPart, whole: Option<&Option<Source>>, found: &mut Findings<'_>) 
 #[expect(clippy::option_option, reason = "the three cases are exactly these")]
 fn optional<T>(field: Option<Option<T>>) -> Option<Option<T>> {
     field.map_or(Some(None), |value| value.map(Some))
-}
-
-fn source(raw: RawSource, found: &mut Findings<'_>) -> Option<Source> {
-    #[derive(Clone, Copy)]
-    enum Index {
-        Npm,
-        Pypi,
-    }
-    let index = found.one_of("source.index", raw.index.as_deref(), &[("npm", Index::Npm), ("pypi", Index::Pypi)]);
-    let allowed = if matches!(index, Some(Index::Npm)) { is_npm_name } else { is_plain_name };
-    let name = found.text("source.package", raw.package, "the name of a package", allowed);
-    let version = found.text("source.version", raw.version, "an exact version", is_version);
-    let archive_sha256 = found.parsed("source.sha256", raw.sha256);
-    let wheel = wheel_tags(raw.python, raw.platform, found);
-    let content = content(raw.member, raw.graph, raw.weights, raw.conversion, found);
-    let index = match index? {
-        Index::Pypi => PackageIndex::Pypi { wheel: wheel? },
-        Index::Npm if wheel.as_ref().is_some_and(Option::is_none) => PackageIndex::Npm,
-        Index::Npm => {
-            found.add("source.platform", "is for pypi");
-            return None;
-        }
-    };
-    Some(Source {
-        package: Package { index, name: name?, version: version? },
-        archive_sha256: archive_sha256?,
-        content: content?,
-    })
-}
-
-#[expect(clippy::option_option, reason = "wrong, absent and present are three cases")]
-fn wheel_tags(python: Option<String>, platform: Option<String>, found: &mut Findings<'_>) -> Option<Option<WheelTags>> {
-    if python.is_none() && platform.is_none() {
-        return Some(None);
-    }
-    let python = found.text("source.python", python, "a version", is_version);
-    let platform = found.text("source.platform", platform, "a platform tag", is_plain_name);
-    Some(Some(WheelTags { python: python?, platform: platform? }))
-}
-
-fn content(
-    member: Option<String>,
-    graph: Option<String>,
-    weights: Option<Vec<String>>,
-    conversion: Option<Conversion>,
-    found: &mut Findings<'_>,
-) -> Option<Content> {
-    if graph.is_none() && weights.is_none() && conversion.is_none() {
-        return Some(Content::File { member: found.member("source.member", member)? });
-    }
-    if member.is_some() {
-        found.add("source.member", "goes without graph, weights and conversion");
-    }
-    let graph = found.member("source.graph", graph);
-    let weights = found.required("source.weights", weights).and_then(|shards| {
-        shards.into_iter().map(|shard| found.member("source.weights", Some(shard))).collect::<Option<Vec<_>>>()
-    });
-    let conversion = found.required("source.conversion", conversion);
-    Some(Content::TfjsGraph { graph: graph?, weights: weights?, conversion: conversion? })
 }
 
 fn input(raw: RawInput, found: &mut Findings<'_>) -> Option<InputSpec> {

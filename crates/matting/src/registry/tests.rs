@@ -196,6 +196,65 @@ fn states_and_family_agree() {
     assert!(problems(&huge)[0].contains("must be a small shape"));
 }
 
+const SOURCE: &str = r#"
+[model.source]
+index = "npm"
+package = "p"
+version = "1.0"
+sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+"#;
+
+#[test]
+fn what_a_conversion_left_out_is_never_needed() {
+    let entry = |input: &str, multiple: u32| {
+        let conversion = format!(
+            "graph = \"g\"\nweights = [\"w\"]\n[model.source.conversion]\nblocked_layout = true\noutputs = []\n\
+             inputs = [{{ node = \"in\", shape = [1, 3, \"h\", \"w\"], multiple_of = {multiple} }}]\n"
+        );
+        let fed = ENTRY.replace("size = [256, 144]", input);
+        Registry::parse("test", &format!("{fed}{SOURCE}{conversion}"))
+    };
+    let free = |multiple| format!("long_side = 512\nmultiple_of = {multiple}");
+    for (input, multiple) in [(free(8), 8), (free(16), 8), (free(1), 1), ("size = [256, 144]".to_owned(), 16)] {
+        assert!(entry(&input, multiple).is_ok(), "{input}, {multiple}");
+    }
+    for (input, multiple) in [(free(8), 16), (free(1), 8), (free(8), 0), ("size = [256, 144]".to_owned(), 32)] {
+        assert!(matches!(entry(&input, multiple), Err(RegistryError::Invalid { .. })), "{input}, {multiple}");
+    }
+}
+
+#[test]
+fn a_rewriting_says_of_what_file_it_is_and_what_is_kept() {
+    let rewriting = |text: &str| format!("{ENTRY}{SOURCE}member = \"m.onnx\"\n[model.source.rewriting]\n{text}");
+    let sha256 = format!("sha256 = \"{}\"\n", "0".repeat(64));
+    let whole = format!("{sha256}changes = [\"half_pixel\"]\noutputs = [\"out\"]\n");
+    let registry = Registry::parse("test", &rewriting(&whole)).unwrap();
+    let content = &registry.by_name("own").unwrap().source.as_ref().unwrap().content;
+    assert!(matches!(content, Content::Rewritten { rewriting, .. } if rewriting.outputs == ["out"]));
+    for (text, wrong) in [
+        ("outputs = [\"out\"]\n".to_owned(), "source.rewriting.sha256: "),
+        (sha256.clone(), "source.rewriting.outputs: "),
+        (format!("{sha256}outputs = [\"out\"]\nchanges = [\"magic\"]\n"), "unknown variant"),
+    ] {
+        assert!(problems(&rewriting(&text)).iter().any(|problem| problem.contains(wrong)), "{text}");
+    }
+    let graph = rewriting(&whole).replace("member = \"m.onnx\"", "graph = \"g\"");
+    assert!(problems(&graph).iter().any(|problem| problem.contains("go without graph")));
+}
+
+#[test]
+fn every_published_graph_is_an_entry_of_its_own() {
+    let registry = Registry::builtin().unwrap();
+    for entry in registry.models().iter().filter(|entry| entry.published.is_some()) {
+        let plain = registry.by_name(entry.published.as_deref().unwrap()).unwrap();
+        assert_eq!((plain.role, plain.in_default_set), (None, false), "{}", plain.name);
+        assert_eq!(plain.source.as_ref().unwrap().package, entry.source.as_ref().unwrap().package);
+        assert_ne!(plain.file, entry.file);
+    }
+    let dangling = with_file(&ENTRY.replace("family", "published = \"nothing\"\nfamily"));
+    assert!(matches!(Registry::load(dangling.path()), Err(RegistryError::Invalid { .. })));
+}
+
 #[test]
 fn an_operators_entry_is_added_takes_the_place_of_its_name_and_takes_its_role_over() {
     let new = ENTRY.replace("family", "role = \"light\"\nfamily");
@@ -271,11 +330,13 @@ fn the_human_model_runs_by_its_entry_and_remembers() {
     let entry = registry.for_role(Model::Human).unwrap();
     let model = std::fs::read(entry.path(&models_dir())).expect("make has fetched the default models");
     assert_eq!(Sha256::of(&model), entry.file.sha256);
-    // Sides that are no multiple of anything.
-    let frame = Array::noise(&[1, 3, 131, 171]);
-    let mattes = mattes(entry, &model, &[frame.clone(), frame.clone(), Array::noise(&[1, 3, 131, 171])]);
+    // Sides that are no multiple of more than they must be.
+    let InputSize::Free { multiple_of, .. } = entry.input.size else { panic!("RVM takes any size") };
+    let [height, width] = [17, 21].map(|times| times * multiple_of as usize);
+    let frame = Array::noise(&[1, 3, height, width]);
+    let mattes = mattes(entry, &model, &[frame.clone(), frame.clone(), frame.clone()]);
     for matte in &mattes {
-        assert_eq!(matte.shape, [1, 1, 131, 171]);
+        assert_eq!(matte.shape, [1, 1, height, width]);
         assert!(matte.values.iter().all(|value| (0.0..=1.0).contains(value)));
     }
     assert!(mattes[0].max_difference(&mattes[1]) > 1e-4, "the second frame knows of the first");

@@ -269,3 +269,22 @@ fn the_same_graph_gives_the_same_bytes() {
     sketch.node("y", "Conv2D", &["x", "w"], json!({"strides": [1, 1, 1, 1], "padding": "SAME"}));
     assert_eq!(sketch.convert(2).unwrap(), sketch.convert(2).unwrap());
 }
+
+#[test]
+fn a_conversion_for_the_blocked_layout_computes_the_same() {
+    let (wide, narrow) = (Array::noise(&[3, 3, 3, 4]), Array::noise(&[3, 3, 7, 4]));
+    let mut sketch = Sketch::new();
+    sketch.floats("wide", &wide).floats("narrow", &narrow).integers("last", &[], &[3]);
+    let same = json!({"strides": [1, 1, 1, 1], "padding": "SAME"});
+    sketch.node("first", "Conv2D", &["x", "wide"], same.clone());
+    sketch.node("both", "ConcatV2", &["first", "x", "last"], json!({}));
+    sketch.node("y", "Conv2D", &["both", "narrow"], same);
+    let mut conversion = sketch.conversion(3);
+    let plain = sketch.convert_by(&conversion).unwrap();
+    conversion.blocked_layout = true;
+    let blocked = sketch.convert_by(&conversion).unwrap();
+    assert!(readable(&plain).contains("Concat_") && !readable(&blocked).contains("Concat_"), "joined no more");
+    let input = Array::noise(&[1, 3, 9, 7]);
+    let answer = |model| run(&mut load(model), &[("x", &input)], &["y"]).remove(0);
+    assert!(answer(&plain).max_difference(&answer(&blocked)) < 1e-4);
+}

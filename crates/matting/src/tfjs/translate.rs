@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::graph::{Graph, Node, Reference};
 use super::value::{Form, Value};
 use super::{Conversion, ConvertError, GraphInput, constants};
-use crate::onnx_writer::{Attribute, Dim, GraphWriter, Tensor};
+use crate::onnx_writer::{Attribute, Dim, GraphWriter, Multiples, Tensor};
 
 pub(super) type Result<T> = std::result::Result<T, ConvertError>;
 
@@ -45,7 +45,22 @@ pub(super) fn translate(graph: &Graph, conversion: &Conversion) -> Result<Vec<u8
         let name = translation.named(graph.node(reference.node)?, &value, form(&output.shape, output.as_written))?;
         translation.writer.output(&name, &output.name, &output.shape);
     }
+    if conversion.blocked_layout {
+        translation.writer.for_blocked_layout(&multiples(conversion));
+    }
     Ok(translation.writer.finish())
+}
+
+/// What is promised of the named sides of pictures.
+fn multiples(conversion: &Conversion) -> Multiples {
+    let sides = conversion.inputs.iter().flat_map(|input| {
+        let multiple = input.multiple_of.map(i64::from);
+        input.shape.iter().skip(2).filter_map(move |side| match side {
+            Dim::Named(name) => Some((name.clone(), multiple?)),
+            Dim::Fixed(_) => None,
+        })
+    });
+    sides.collect()
 }
 
 /// The form of an input or output of that shape.

@@ -37,6 +37,16 @@ impl Bench {
         Self::new(&zip(members), "pypi", &format!("member = \"{member}\""), model)
     }
 
+    /// An ONNX file that is changed; `sha256` is said to be that of the file in the package.
+    pub(super) fn rewritten(published: &[u8], sha256: Sha256, model: &[u8]) -> Self {
+        let content = format!(
+            "member = \"m.onnx\"\n[model.source.rewriting]\nsha256 = \"{sha256}\"\n\
+             changes = [\"half_pixel\"]\noutputs = [\"{}\"]",
+            crate::tiny::MATTE
+        );
+        Self::new(&zip(&[("m.onnx", Member::File(published))]), "pypi", &content, model)
+    }
+
     pub(super) fn npm(members: &[(&str, Member<'_>)], member: &str, model: &[u8]) -> Self {
         Self::new(&tar_gz(members), "npm", &format!("member = \"{member}\""), model)
     }
