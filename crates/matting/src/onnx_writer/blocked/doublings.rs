@@ -31,8 +31,10 @@ fn find(graph: &GraphWriter, multiples: &Multiples) -> HashMap<String, usize> {
         let source = node.inputs.first().filter(|_| node.op == "Resize")?;
         let parts = joined(source, &known, &makers)?;
         let channels = known.channels(source).filter(|channels| channels.is_multiple_of(QUARTER))?;
-        let is_plain = parts.iter().any(|(_, channels)| !channels.is_multiple_of(BLOCK));
-        is_plain.then(|| Some((node.outputs.first()?.clone(), channels)))?
+        if parts.iter().all(|(_, channels)| channels.is_multiple_of(BLOCK)) {
+            return None;
+        }
+        Some((node.outputs.first()?.clone(), channels))
     };
     graph.nodes.iter().filter_map(doubling).collect()
 }

@@ -32,9 +32,11 @@ fn find(graph: &GraphWriter, multiples: &Multiples) -> HashMap<String, Sum> {
         let convolution = Convolution::read(node, &known)?;
         let parts = joined(convolution.source, &known, &makers)?;
         let channels: usize = parts.iter().map(|(_, channels)| channels).sum();
-        let is_plain = !channels.is_multiple_of(QUARTER);
-        is_plain
-            .then(|| Some((node.outputs.first()?.clone(), Sum::of(&convolution, parts, 0..convolution.filters()))))?
+        if channels.is_multiple_of(QUARTER) {
+            return None;
+        }
+        let filters = 0..convolution.filters();
+        Some((node.outputs.first()?.clone(), Sum::of(&convolution, parts, filters)))
     };
     graph.nodes.iter().filter_map(sum).collect()
 }
