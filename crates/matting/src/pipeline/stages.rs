@@ -71,35 +71,55 @@ pub(super) fn model(
     decoded: &Queue<Frame>,
     next: &Queue<Frame>,
 ) -> Result<(), StageEnd> {
-    // Frames that the model does not see would have to wait for those behind them.
-    let most = if matter.every() > 1 { 1 } else { matter.group() };
-    let mut group = Vec::with_capacity(most);
-    let work_off = |group: &mut Vec<Frame>, matter: &mut dyn Matter| -> Result<(), StageEnd> {
-        matter.mattes(group, picture)?;
-        group.drain(..).try_for_each(|frame| Ok(next.push(frame)?))
-    };
+    let mut group = Vec::new();
+    let mut is_opening = false;
     while let Some(mut frame) = decoded.pop()? {
         if frame.border.is_some() || frame.starts_scene {
-            work_off(&mut group, matter)?;
+            work_off(&mut group, &mut is_opening, matter, picture, next)?;
         }
         if let Some(border) = &mut frame.border {
             border.handover.matter = matter.save()?;
         }
         if frame.starts_scene {
             matter.forget();
+            is_opening = true;
         }
-        if !frame.for_model {
-            next.push(frame)?;
-            continue;
-        }
+        let turn = frame.turn;
         group.push(frame);
-        if group.len() == most {
-            work_off(&mut group, matter)?;
+        let is_whole = match turn {
+            // Frames that the model does not see would have to wait for those behind them.
+            None => !matter.takes_turns(),
+            Some(turn) if matter.takes_turns() => turn.sees_whole(),
+            Some(_) if is_opening => group.len() >= matter.rehearsal().max(matter.group()),
+            Some(_) => matter.every() > 1 || group.len() == matter.group(),
+        };
+        if is_whole {
+            work_off(&mut group, &mut is_opening, matter, picture, next)?;
         }
     }
-    work_off(&mut group, matter)?;
+    work_off(&mut group, &mut is_opening, matter, picture, next)?;
     matter.end()?;
     next.close();
+    Ok(())
+}
+
+fn work_off(
+    group: &mut Vec<Frame>,
+    is_opening: &mut bool,
+    matter: &mut dyn Matter,
+    picture: Size,
+    next: &Queue<Frame>,
+) -> Result<(), StageEnd> {
+    if std::mem::take(is_opening) {
+        matter.rehearse(group, picture)?;
+    }
+    // What is together is given on together; after a rehearsal that is less than what was rehearsed.
+    let most = if matter.takes_turns() { group.len() } else { matter.group() }.max(1);
+    while !group.is_empty() {
+        let count = most.min(group.len());
+        matter.mattes(&mut group[..count], picture)?;
+        group.drain(..count).try_for_each(|frame| next.push(frame))?;
+    }
     Ok(())
 }
 
