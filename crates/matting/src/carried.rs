@@ -209,7 +209,7 @@ mod tests {
     const SIZE: Size = Size { width: 128, height: 72 };
 
     /// A bright disc on a busy ground, and its matte.
-    fn frame(number: usize, for_model: bool) -> Frame {
+    fn frame(number: usize, turn: Option<Turn>) -> Frame {
         let (middle, radius) = ((24.0 + 4.0 * number as f32, 36.0_f32), 16.0_f32);
         let mut frame = Frame::new(SIZE);
         let mut matte = Vec::new();
@@ -222,7 +222,7 @@ mod tests {
             *luma = (ground + (disc - ground) * inside) as u8;
             matte.push(inside);
         }
-        (frame.for_model, frame.matte) = (for_model, matte);
+        (frame.number, frame.turn, frame.matte) = (number as u64, turn, matte);
         let small = frame.yuv()[..SIZE.pixels()].to_vec();
         frame.small = small;
         frame
@@ -233,8 +233,8 @@ mod tests {
         let mut out = Vec::new();
         let last = *numbers.end();
         for number in numbers {
-            let mut frame = frame(number, number % 4 == 0 || number == last);
-            if !frame.for_model {
+            let mut frame = frame(number, (number % 4 == 0 || number == last).then_some(Turn::Whole));
+            if frame.turn.is_none() {
                 frame.matte.clear();
             }
             let taken: Result<(), ()> = carrier.take(frame, |frame| {
@@ -253,11 +253,11 @@ mod tests {
 
     #[test]
     fn a_carried_matte_moves_with_its_subject() {
-        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=12);
+        let out = carried(&mut Carrier::new(SIZE, SIZE, false), 0..=12);
         assert_eq!(out.len(), 13);
         for (number, found) in out.iter().enumerate() {
-            let truth = frame(number, true).matte;
-            let held = frame(number / 4 * 4, true).matte;
+            let truth = frame(number, None).matte;
+            let held = frame(number / 4 * 4, None).matte;
             let error = difference(&found.matte, &truth);
             assert!(number % 4 == 0 || error < difference(&held, &truth) / 3.0, "frame {number}: {error}");
         }
@@ -265,19 +265,87 @@ mod tests {
 
     #[test]
     fn a_matte_of_the_model_is_not_touched() {
-        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=9);
+        let out = carried(&mut Carrier::new(SIZE, SIZE, false), 0..=9);
         for number in [0, 4, 8, 9] {
-            assert!(out[number].matte == frame(number, true).matte);
+            assert!(out[number].matte == frame(number, None).matte);
+        }
+    }
+
+    /// The model knows nothing of the disc's right half when it sees all, and nothing of its left half when it looks
+    /// closer: what it says there is a guess.
+    fn half_known(number: usize, turn: Option<Turn>) -> Frame {
+        let mut frame = frame(number, turn);
+        let middle = 24 + 4 * number;
+        let closer = frame.matte.iter().enumerate().map(|(place, &value)| {
+            let column = place % SIZE.width;
+            if column >= middle { Closer([value, 1.0]) } else { Closer([0.5, 1.0]) }
+        });
+        frame.closer = closer.collect();
+        for (_, value) in frame.matte.iter_mut().enumerate().filter(|(place, _)| place % SIZE.width >= middle) {
+            *value = 0.5;
+        }
+        if !turn.is_some_and(Turn::sees_whole) {
+            frame.matte.clear();
+        }
+        if !turn.is_some_and(Turn::looks_closer) {
+            frame.closer.clear();
+        }
+        frame
+    }
+
+    #[test]
+    fn each_frame_has_what_both_kinds_of_looks_know() {
+        let mut carrier = Carrier::new(SIZE, SIZE, true);
+        let mut out = Vec::new();
+        for number in 0..=16 {
+            let turn = match number {
+                0 | 16 => Some(Turn::Both),
+                4 | 12 => Some(Turn::Closer),
+                8 => Some(Turn::Whole),
+                _ => None,
+            };
+            let taken: Result<(), ()> = carrier.take(half_known(number, turn), |frame| {
+                out.push(frame);
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        assert_eq!(out.iter().map(|frame| frame.number).collect::<Vec<_>>(), (0..=16).collect::<Vec<_>>());
+        for (number, found) in out.iter().enumerate() {
+            let truth = frame(number, None).matte;
+            let whole = half_known(number, Some(Turn::Whole)).matte;
+            let error = difference(&found.matte, &truth);
+            assert!(error < difference(&whole, &truth) / 3.0, "frame {number}: {error}");
         }
     }
 
     #[test]
-    fn the_model_sees_every_so_manyth_frame_of_the_video() {
-        let mut pace = Pace::new(SIZE, 5);
+    fn where_there_was_no_closer_look_the_whole_one_is_all_there_is() {
+        let mut carrier = Carrier::new(SIZE, SIZE, true);
+        let mut out = Vec::new();
+        for number in 0..=2 {
+            let turn = if number == 1 { Turn::Whole } else { Turn::Both };
+            let taken: Result<(), ()> = carrier.take(frame(number, Some(turn)), |frame| {
+                out.push(frame);
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        assert!(out.iter().enumerate().all(|(number, found)| found.matte == frame(number, None).matte));
+    }
+
+    #[test]
+    fn the_model_sees_every_so_manyth_frame_of_the_video_and_every_other_time_closer() {
         let luma = vec![0; SIZE.pixels()];
         let mut small = Vec::new();
-        let due = (3..14).filter(|number| pace.is_due(*number, [&luma, &[], &[]], &mut small).unwrap());
-        assert_eq!(due.collect::<Vec<_>>(), [5, 10]);
+        let mut turns = |takes_turns| -> Vec<_> {
+            let mut pace = Pace::new(SIZE, 5, takes_turns);
+            let mut turn = |number| pace.turn(number, [&luma, &[], &[]], &mut small).unwrap();
+            (3..22).filter_map(|number| Some((number, turn(number)?))).collect()
+        };
+        let whole = Turn::Whole;
+        assert_eq!(turns(false), [(5, whole), (10, whole), (15, whole), (20, whole)]);
+        assert_eq!(turns(true), [(5, Turn::Closer), (10, whole), (15, Turn::Closer), (20, whole)]);
         assert_eq!(small.len(), SIZE.pixels());
     }
 

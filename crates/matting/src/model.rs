@@ -178,7 +178,7 @@ pub(crate) fn load(
             // Regions come one by one.
             let network = NetworkMatter::load(entry, spec, models_dir, &hardware.one_at_a_time())?;
             if spec.every > 1 {
-                return Ok(Box::new(TurningMatter::new(network)));
+                return Ok(Box::new(TurningMatter::new(network, looks)));
             }
             Ok(Box::new(AttentiveMatter::new(network, looks)))
         }

@@ -38,6 +38,8 @@ pub(crate) struct TurnState {
 /// A still model that takes turns.
 pub(super) struct TurningMatter {
     still: NetworkMatter,
+    /// Regions that are looked at in a turn, at most.
+    looks: usize,
     cropper: Cropper,
     state: TurnState,
     first: Vec<f32>,
@@ -53,9 +55,9 @@ struct Scalers {
 }
 
 impl TurningMatter {
-    pub(super) fn new(still: NetworkMatter) -> Self {
+    pub(super) fn new(still: NetworkMatter, looks: usize) -> Self {
         let (first, grid) = (Vec::new(), Vec::new());
-        Self { still, cropper: Cropper::default(), state: TurnState::default(), first, grid, scalers: None }
+        Self { still, looks, cropper: Cropper::default(), state: TurnState::default(), first, grid, scalers: None }
     }
 
     /// The matte of the whole frame, and the same on the grid.
@@ -72,17 +74,25 @@ impl TurningMatter {
         scalers.to_whole.scale(&self.first, matte)
     }
 
-    /// What is seen of the region whose turn it is; `seen` is where the subject may be.
+    /// What is seen of the regions whose turn it is; `seen` is where the subject may be.
     fn look_closer(&mut self, sight: Sight<'_>, seen: &[f32], closer: &mut Vec<Closer>) -> Result<(), EngineError> {
         closer.clear();
         let mut regions = regions(seen, sight.size);
         regions.retain(|region| sureness(seen, region, sight.size) >= LEAST_SURE);
-        let Some(region) = regions.get(self.state.turns % regions.len().max(1)) else { return Ok(()) };
-        self.state.turns += 1;
         let whole = self.matte_size(sight.size);
-        closer.resize(whole.pixels(), Closer::default());
-        self.cropper.add(region, sight, &mut self.still, whole, closer, |_, seen, trust| Closer([seen * trust, trust]))
+        let first = self.state.turns % regions.len().max(1);
+        for region in regions.iter().cycle().skip(first).take(self.looks.min(regions.len())) {
+            self.state.turns += 1;
+            closer.resize(whole.pixels(), Closer::default());
+            self.cropper.add(region, sight, &mut self.still, whole, closer, surer)?;
+        }
+        Ok(())
     }
+}
+
+/// Of regions that overlap the one in whose middle a place lies.
+fn surer(there: Closer, seen: f32, trust: f32) -> Closer {
+    if trust > there.0[1] { Closer([seen * trust, trust]) } else { there }
 }
 
 impl Matter for TurningMatter {

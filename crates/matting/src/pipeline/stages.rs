@@ -72,26 +72,24 @@ pub(super) fn model(
     next: &Queue<Frame>,
 ) -> Result<(), StageEnd> {
     let mut group = Vec::new();
+    // Whether the group is a scene's beginning, which is rehearsed; that looks beyond a border.
     let mut is_opening = false;
-    while let Some(mut frame) = decoded.pop()? {
-        if frame.border.is_some() || frame.starts_scene {
+    while let Some(frame) = decoded.pop()? {
+        if frame.starts_scene || (frame.border.is_some() && !is_opening) {
             work_off(&mut group, &mut is_opening, matter, picture, next)?;
-        }
-        if let Some(border) = &mut frame.border {
-            border.handover.matter = matter.save()?;
         }
         if frame.starts_scene {
             matter.forget();
-            is_opening = true;
+            is_opening = matter.rehearsal() > 0;
         }
         let turn = frame.turn;
         group.push(frame);
         let is_whole = match turn {
-            // Frames that the model does not see would have to wait for those behind them.
-            None => !matter.takes_turns(),
             Some(turn) if matter.takes_turns() => turn.sees_whole(),
-            Some(_) if is_opening => group.len() >= matter.rehearsal().max(matter.group()),
+            Some(_) if is_opening => group.len() >= matter.rehearsal(),
             Some(_) => matter.every() > 1 || group.len() == matter.group(),
+            // It would have to wait for those behind it.
+            None => !matter.takes_turns(),
         };
         if is_whole {
             work_off(&mut group, &mut is_opening, matter, picture, next)?;
@@ -113,10 +111,13 @@ fn work_off(
     if std::mem::take(is_opening) {
         matter.rehearse(group, picture)?;
     }
-    // What is together is given on together; after a rehearsal that is less than what was rehearsed.
-    let most = if matter.takes_turns() { group.len() } else { matter.group() }.max(1);
-    while !group.is_empty() {
-        let count = most.min(group.len());
+    // More were rehearsed than are matted at once, and among them may be a border.
+    let most = if matter.takes_turns() { group.len() } else { matter.group() };
+    while let Some((first, rest)) = group.split_first_mut() {
+        if let Some(border) = &mut first.border {
+            border.handover.matter = matter.save()?;
+        }
+        let count = 1 + rest.iter().take(most.saturating_sub(1)).take_while(|frame| frame.border.is_none()).count();
         matter.mattes(&mut group[..count], picture)?;
         group.drain(..count).try_for_each(|frame| next.push(frame))?;
     }
