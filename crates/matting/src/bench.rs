@@ -244,7 +244,7 @@ impl Drop for RawFrames {
     }
 }
 
-struct Unwatched;
+pub(crate) struct Unwatched;
 
 impl Watch for Unwatched {
     fn progress(&self, _stage: Stage, _frames_done: u64, _frames_total: u64) {}
@@ -304,7 +304,7 @@ fn decode_alone(tools: &Tools, order: DecodeOrder<'_>) -> Result<(), EngineError
     if ended.status.success() { Ok(()) } else { Err(ended.into_media_error()) }
 }
 
-fn cost_of(work: impl FnOnce() -> Result<(), EngineError>) -> Result<Cost, EngineError> {
+pub(crate) fn cost_of(work: impl FnOnce() -> Result<(), EngineError>) -> Result<Cost, EngineError> {
     let started = Instant::now();
     let cpu = || Ok::<_, EngineError>(cpu_seconds(UsageWho::RUSAGE_SELF)? + cpu_seconds(UsageWho::RUSAGE_CHILDREN)?);
     let before = cpu()?;

@@ -1,49 +1,45 @@
 //! How much better mattes are than the model alone, on clips whose true alpha is known.
 //!
-//! Owns: one run that makes, of each frame, the raw model's matte and ours, and compares both with the truth. For each
-//! NAME.mp4 of a directory the truth is NAME.alpha.mkv (gray, the same frames). Does not own: the figures (`figures`).
-//! Recurrent models see a clip from its start, still ones from a little before the first frame that is measured.
+//! Owns: for each clip and model the mattes of the model alone on every frame, those that a job keeps, and the
+//! comparison of both with the truth. For each NAME.mp4 of a directory the truth is NAME.alpha.mkv (gray, the same
+//! frames). Does not own: the figures (`figures`). The job is the one that everybody gets: its pipeline, from the file.
 
 mod cache;
 mod figures;
 mod png;
 mod sheet;
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use nix::sys::resource::UsageWho;
 use rotoless_contract::media::Quality;
 use rotoless_contract::worker::MediaLimits;
 use rotoless_contract::{Background, JobSpec, Model, OutputFormat};
 use serde::{Deserialize, Serialize};
 
-use self::cache::CachedMatter;
+use self::cache::Cached;
 pub use self::figures::Figures;
 use self::figures::Tally;
 use self::sheet::Sheet;
 use crate::backdrop::Backdrop;
-use crate::bench;
-use crate::bench::cpu_seconds;
+use crate::bench::{self, Unwatched, cost_of};
+use crate::child::{Child, Confinement};
 use crate::decode::Decoder;
 use crate::engine::{Engine, Task};
 use crate::error::EngineError;
 use crate::finish::{Canvas, Finisher};
 use crate::frame::{Frame, Size};
-use crate::kept::{KeptMatte, MatteOrder};
+use crate::kept::{KeptMatte, MatteOrder, MatteUse};
+use crate::media_arguments::{local_file, quiet_ffmpeg};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::plan::Plan;
-use crate::quality::{self, Score};
-use crate::refine::{LOOK_AHEAD, Refiner};
+use crate::quality;
 use crate::scaling::MatteScaler;
 use crate::scene::CutDetector;
 use crate::techniques::Techniques;
-
-/// Frames that a still model's mattes are steadied over before the first one that is measured.
-const WARM_UP: usize = 12;
+use crate::tools::Tools;
 
 /// What is to be measured.
 #[derive(Debug, Clone)]
@@ -52,7 +48,7 @@ pub struct QualityOrder<'a> {
     pub clips: &'a Path,
     /// Their roles.
     pub models: &'a [Model],
-    /// Numbers of the frames that are measured; all without.
+    /// Numbers of the frames that are measured; all without. Nothing behind them is worked on.
     pub frames: Option<Range<usize>>,
     /// Where contact sheets go.
     pub sheets: Option<&'a Path>,
@@ -71,18 +67,14 @@ pub struct QualityRow {
     pub model: Model,
     /// Frames measured.
     pub frames: usize,
-    /// The model alone.
+    /// The model alone, on every frame.
     pub raw: Figures,
     /// With all that is added.
     pub ours: Figures,
     /// CPU milliseconds a frame of the model alone; none when its mattes were taken from the cache.
     pub raw_ms: Option<f64>,
-    /// CPU milliseconds a frame of the second looks of a still model.
-    pub region_ms: Option<f64>,
-    /// CPU milliseconds a frame of steadying, edges and judging.
-    pub refine_ms: f64,
-    /// CPU milliseconds a frame of cleaning the colour and filling.
-    pub finish_ms: f64,
+    /// CPU milliseconds a frame of the job; without its model when the mattes were taken from the cache.
+    pub job_ms: f64,
     /// What a job would say.
     pub quality: Option<Quality>,
 }
@@ -134,6 +126,16 @@ fn measure_clip(
     clip: &Path,
     model: Model,
 ) -> Result<QualityRow, EngineError> {
+    let name = clip.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let truth = truth_of(clip);
+    let beginning = order.work_dir.join("bench-beginning.mkv");
+    let clip = match &order.frames {
+        Some(range) => {
+            keep_beginning(engine.tools(), clip, range.end, &beginning)?;
+            beginning.as_path()
+        }
+        None => clip,
+    };
     let spec = JobSpec {
         model,
         background: Background::Transparent,
@@ -143,226 +145,160 @@ fn measure_clip(
     };
     let limits = MediaLimits::default();
     let probe = engine.probe(clip, &limits)?;
-    let output = order.work_dir.join("bench-output");
-    let task = Task { limits, ..bench::task((clip, &probe), &spec, &output, order.work_dir) };
+    let (output, kept) = (order.work_dir.join("bench-output"), order.work_dir.join("bench-matte.mkv"));
+    let task = Task {
+        limits,
+        matte: MatteUse::Keep(&kept),
+        ..bench::task((clip, &probe), &spec, &output, order.work_dir)
+    };
     let plan = Plan::of(&task, engine.threads());
-    let decode = plan.decode(&task);
-    let size = decode.size();
-    let truth_file = truth_of(clip);
-    let truth = KeptMatte::open(
-        engine.tools(),
-        &MatteOrder {
-            file: &truth_file,
-            size,
-            rate: plan.source.rate,
-            frames: plan.frames,
-            resampled: false,
-            threads: engine.threads(),
-            cpu_seconds: plan.cpu_seconds,
-        },
-    )?;
-    let name = clip.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let techniques = engine.techniques();
     let cache = |kind: &str| order.mattes.map(|directory| directory.join(format!("{name}-{model}-{kind}.f32")));
-    let raw = engine.load_model(model, Techniques::NONE)?;
-    let looks_closer = techniques.region && engine.looks_closer(model)?;
-    let closer = looks_closer.then(|| engine.load_model(model, techniques)).transpose()?;
-    let mut bench = ClipBench::new(
-        size,
-        techniques,
-        CachedMatter::open(raw, cache("raw"), size)?,
-        closer.map(|matter| CachedMatter::open(matter, cache("region"), size)).transpose()?,
-        truth,
-    )?;
+
+    let mut matter = Cached::open(engine.load_model(model, engine.techniques())?, cache("ours"))?;
+    let mut scores = Vec::new();
+    let job = cost_of(|| {
+        scores = plan.run(engine.config(), &task, Backdrop::Nothing, &mut matter, &Unwatched)?.scores;
+        Ok(())
+    })?;
+    drop(matter);
+    let mut raw = Cached::open(engine.load_model(model, Techniques::NONE)?, cache("raw"))?;
     let frames = usize::try_from(plan.frames).unwrap_or(usize::MAX);
     let range = order.frames.clone().map_or(0..frames, |range| range.start..range.end.min(frames));
-    bench.sheet = order.sheets.map(|_| Sheet::new(size, &range));
-    let mut decoder = Decoder::start(engine.tools(), &decode)?;
-    let mut frame = Frame::new(size);
-    let first = if bench.raw.is_recurrent() { 0 } else { range.start.saturating_sub(WARM_UP) };
-    for number in 0..range.end + LOOK_AHEAD {
-        if !decoder.read(frame.yuv_mut())? {
-            break;
-        }
-        frame = bench.take(number, frame, number >= first, &range)?;
-    }
-    bench.end(&range)?;
-    if let (Some(directory), Some(sheet)) = (order.sheets, &bench.sheet) {
+    let mut comparison = Comparison::new(engine, &task, &plan, &mut raw, [&kept, &truth])?;
+    comparison.sheet = order.sheets.map(|_| Sheet::new(comparison.size, &range));
+    while comparison.next(&range)? {}
+    if let (Some(directory), Some(sheet)) = (order.sheets, &comparison.sheet) {
         sheet.write(&directory.join(format!("{name}-{model}.png")))?;
     }
-    Ok(bench.row(name, model))
+    let [of_raw, of_ours] = &comparison.tallies;
+    let each = |seconds: f64| seconds * 1000.0 / comparison.number.max(1) as f64;
+    let (raw_seconds, is_replayed) = (comparison.raw_seconds, comparison.raw.is_replayed());
+    Ok(QualityRow {
+        clip: name,
+        model,
+        frames: of_raw.frames(),
+        raw: of_raw.figures(),
+        ours: of_ours.figures(),
+        raw_ms: (!is_replayed).then(|| each(raw_seconds)),
+        job_ms: each(job.cpu_seconds),
+        quality: quality::summary(&scores),
+    })
 }
 
-/// What is on its way for one clip and model.
-struct ClipBench {
+/// Writes the first frames of a clip to a file of their own, without loss.
+fn keep_beginning(tools: &Tools, clip: &Path, frames: usize, to: &Path) -> Result<(), EngineError> {
+    let mut command = quiet_ffmpeg(tools);
+    command.input(local_file(clip)).map("0:v:0").args(["-frames:v", &frames.to_string(), "-c:v", "ffv1", "-an"]);
+    command.args(["-f", "matroska", "-y"]).output(local_file(to));
+    let confinement = Confinement { memory_bytes: 4 << 30, cpu_seconds: 3600, file_bytes: 64 << 30 };
+    let ended = Child::spawn("the cutter of a clip", command, confinement)?.wait()?;
+    if ended.status.success() { Ok(()) } else { Err(ended.into_media_error()) }
+}
+
+/// The model's mattes and the job's beside the truth, frame by frame.
+struct Comparison<'m> {
     size: Size,
+    decoder: Decoder,
     eye: PictureMaker,
     picture: Size,
     cuts: CutDetector,
-    raw: CachedMatter,
-    closer: Option<CachedMatter>,
-    truth: KeptMatte,
-    refiner: Refiner,
-    finisher: Finisher,
+    raw: &'m mut Cached,
+    raw_seconds: f64,
     to_frame: MatteScaler,
-    /// Of the frames that wait in the refiner: number, raw alpha, truth.
-    waiting: VecDeque<(usize, Vec<u8>, Vec<u8>)>,
-    spare: Vec<Frame>,
+    /// What the job kept, and the truth.
+    files: [KeptMatte; 2],
+    finisher: Finisher,
+    frame: Frame,
+    number: usize,
+    /// Of the model alone, and of the job.
     tallies: [Tally; 2],
-    scores: Vec<Score>,
-    costs: Costs,
     sheet: Option<Sheet>,
 }
 
-#[derive(Default)]
-struct Costs {
-    raw: f64,
-    region: f64,
-    refine: f64,
-    finish: f64,
-    frames: usize,
-}
-
-impl ClipBench {
+impl<'m> Comparison<'m> {
     fn new(
-        size: Size,
-        techniques: Techniques,
-        mut raw: CachedMatter,
-        mut closer: Option<CachedMatter>,
-        truth: KeptMatte,
+        engine: &Engine,
+        task: &Task<'_>,
+        plan: &Plan,
+        raw: &'m mut Cached,
+        files: [&Path; 2],
     ) -> Result<Self, EngineError> {
-        let (picture, matte) = (raw.matter.picture_size(size), raw.matter.matte_size(size));
-        raw.matter.begin(None)?;
-        if let Some(closer) = &mut closer {
-            closer.matter.begin(None)?;
-        }
-        let ours = closer.as_ref().map_or(matte, |closer| closer.matter.matte_size(size));
-        let Some(input) = raw.matter.input() else {
+        let decode = plan.decode(task);
+        let size = decode.size();
+        let (picture, matte) = (raw.picture_size(size), raw.matte_size(size));
+        raw.begin(None)?;
+        let Some(input) = raw.input() else {
             return Err(EngineError::MissingWeights { model: "a model that looks at pictures".into() });
         };
-        let canvas = Canvas {
-            frame: size,
-            matte: ours,
-            placement: None,
-            has_hard_alpha: false,
-            clean_colour: techniques.colour,
+        let eye = PictureMaker::new(size, picture, input);
+        let open = |file| {
+            let (rate, frames, threads) = (plan.source.rate, plan.frames, engine.threads());
+            let order =
+                MatteOrder { file, size, rate, frames, resampled: false, threads, cpu_seconds: plan.cpu_seconds };
+            KeptMatte::open(engine.tools(), &order)
         };
+        let clean_colour = engine.techniques().colour;
+        // Alpha is made already.
+        let canvas = Canvas { frame: size, matte: size, placement: None, has_hard_alpha: false, clean_colour };
         Ok(Self {
             size,
-            eye: PictureMaker::new(size, picture, input),
+            decoder: Decoder::start(engine.tools(), &decode)?,
+            eye,
             picture,
             cuts: CutDetector::new(size),
             raw,
-            closer,
-            truth,
-            refiner: Refiner::new(techniques, size, ours),
-            finisher: Finisher::new(canvas, Backdrop::Nothing),
+            raw_seconds: 0.0,
             to_frame: MatteScaler::new(matte, size),
-            waiting: VecDeque::new(),
-            spare: Vec::new(),
+            files: [open(files[0])?, open(files[1])?],
+            finisher: Finisher::new(canvas, Backdrop::Nothing),
+            frame: Frame::new(size),
+            number: 0,
             tallies: [Tally::new(size), Tally::new(size)],
-            scores: Vec::new(),
-            costs: Costs::default(),
             sheet: None,
         })
     }
 
-    /// Takes a frame; gives one to decode the next into.
-    fn take(
-        &mut self,
-        number: usize,
-        mut frame: Frame,
-        is_matted: bool,
-        range: &Range<usize>,
-    ) -> Result<Frame, EngineError> {
-        let mut truth = Vec::new();
-        self.truth.matte(frame.sight_and_matte().0, self.size, &mut truth)?;
-        if !is_matted {
-            return Ok(frame);
+    /// The next frame; false when there is none.
+    fn next(&mut self, range: &Range<usize>) -> Result<bool, EngineError> {
+        let Self { frame, .. } = self;
+        if self.number == range.end || !self.decoder.read(frame.yuv_mut())? {
+            return Ok(false);
         }
-        let (colour, picture) = frame.colour_and_picture();
-        self.eye.make(colour, picture)?;
-        frame.starts_scene = self.cuts.starts_scene(colour)?;
-        self.costs.frames += 1;
-        if frame.starts_scene {
-            self.raw.matter.forget();
-        }
-        let (sight, matte) = frame.sight_and_matte();
-        self.costs.raw += self.raw.matte(number, sight, self.picture, matte)?;
-        let mut raw = vec![0; self.size.pixels()];
-        self.to_frame.scale_to_bytes(matte, &mut raw)?;
-        if let Some(closer) = &mut self.closer {
-            if frame.starts_scene {
-                closer.matter.forget();
-            }
-            let (sight, matte) = frame.sight_and_matte();
-            self.costs.region += closer.matte(number, sight, self.picture, matte)?;
-        }
-        let mut bytes = vec![0; truth.len()];
-        for (byte, value) in bytes.iter_mut().zip(&truth) {
+        let [kept, truth] = &mut self.files;
+        let mut plane = Vec::new();
+        let mut read = |file: &mut KeptMatte| -> Result<Vec<u8>, EngineError> {
+            file.matte(frame.sight_and_matte().0, self.size, &mut plane)?;
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
-            let rounded = (value * 255.0 + 0.5) as u8;
-            *byte = rounded;
-        }
-        self.waiting.push_back((number, raw, bytes));
-        let mut ready = Vec::new();
-        let before = cpu_seconds(UsageWho::RUSAGE_THREAD)?;
-        self.refiner.take(frame, |_, frame| {
-            ready.push(frame);
-            Ok::<_, EngineError>(())
-        })?;
-        self.costs.refine += cpu_seconds(UsageWho::RUSAGE_THREAD)? - before;
-        self.count(ready, range)?;
-        Ok(self.spare.pop().unwrap_or_else(|| Frame::new(self.size)))
-    }
-
-    fn end(&mut self, range: &Range<usize>) -> Result<(), EngineError> {
-        let mut ready = Vec::new();
-        self.refiner.end(|_, frame| {
-            ready.push(frame);
-            Ok::<_, EngineError>(())
-        })?;
-        self.count(ready, range)
-    }
-
-    fn count(&mut self, ready: Vec<Frame>, range: &Range<usize>) -> Result<(), EngineError> {
-        for mut frame in ready {
-            let Some((number, raw, truth)) = self.waiting.pop_front() else { break };
-            self.scores.extend(frame.score);
-            if range.contains(&number) {
-                let [of_raw, of_ours] = &mut self.tallies;
-                of_raw.count(&raw, &truth);
-                of_ours.count(frame.alpha(), &truth);
-                let wants = self.sheet.as_ref().is_some_and(|sheet| sheet.wants(number));
-                let source = wants.then(|| frame.yuv().to_vec());
-                let before = cpu_seconds(UsageWho::RUSAGE_THREAD)?;
-                let done = self.finisher.finish(&mut frame)?;
-                self.costs.finish += cpu_seconds(UsageWho::RUSAGE_THREAD)? - before;
-                if let (Some(sheet), Some(source)) = (&mut self.sheet, source) {
-                    sheet.add(&source, &raw, done.frame, &truth);
-                }
+            let bytes = plane.iter().map(|value| (value * 255.0 + 0.5) as u8).collect();
+            Ok(bytes)
+        };
+        let (ours, truth) = (read(kept)?, read(truth)?);
+        // A model that carries something must see what it would have seen; others only what is measured.
+        if self.raw.is_recurrent() || range.contains(&self.number) {
+            let (colour, picture) = frame.colour_and_picture();
+            self.eye.make(colour, picture)?;
+            if self.cuts.starts_scene(colour)? {
+                self.raw.forget();
             }
-            self.spare.push(frame);
+            frame.number = self.number as u64;
+            let spent = cost_of(|| self.raw.mattes(std::slice::from_mut(frame), self.picture))?;
+            self.raw_seconds += spent.cpu_seconds;
         }
-        Ok(())
-    }
-
-    fn row(&self, clip: String, model: Model) -> QualityRow {
-        let frames = self.costs.frames.max(1) as f64;
-        let live = |matter: &CachedMatter, seconds: f64| (!matter.is_replayed()).then_some(seconds * 1000.0 / frames);
-        let [raw, ours] = &self.tallies;
-        QualityRow {
-            clip,
-            model,
-            frames: raw.frames(),
-            raw: raw.figures(),
-            ours: ours.figures(),
-            raw_ms: live(&self.raw, self.costs.raw),
-            region_ms: self.closer.as_ref().and_then(|closer| live(closer, self.costs.region)),
-            refine_ms: self.costs.refine * 1000.0 / frames,
-            finish_ms: self.costs.finish * 1000.0 / raw.frames().max(1) as f64,
-            quality: quality::summary(&self.scores),
+        if range.contains(&self.number) {
+            let mut raw = vec![0; self.size.pixels()];
+            self.to_frame.scale_to_bytes(&frame.matte, &mut raw)?;
+            let [of_raw, of_ours] = &mut self.tallies;
+            of_raw.count(&raw, &truth);
+            of_ours.count(&ours, &truth);
+            if let Some(sheet) = self.sheet.as_mut().filter(|sheet| sheet.wants(self.number)) {
+                let source = frame.yuv().to_vec();
+                frame.planes_and_matte().0.alpha.copy_from_slice(&ours);
+                let done = self.finisher.finish(frame)?;
+                sheet.add(&source, &raw, done.frame, &truth);
+            }
         }
+        self.number += 1;
+        Ok(true)
     }
 }
 
@@ -399,10 +335,7 @@ impl QualityRow {
         if let Some(ms) = self.raw_ms {
             let _ = write!(line, " model {ms:.0}");
         }
-        if let Some(ms) = self.region_ms {
-            let _ = write!(line, " with region {ms:.0}");
-        }
-        let _ = write!(line, " refine {:.1} finish {:.1}", self.refine_ms, self.finish_ms);
+        let _ = write!(line, " job {:.0}", self.job_ms);
         if let Some(quality) = &self.quality {
             let _ = write!(line, " | flicker {:.4} unsure {:?}", quality.flicker, quality.low_confidence_frames);
         }

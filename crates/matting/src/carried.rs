@@ -3,23 +3,25 @@
 //! Owns: which frames the model sees ([`Pace`]), the mattes of those between ([`Carrier`]). A frame between two that
 //! were matted is matched with both, block by block (`motion`); each block's matte comes from where the block was and
 //! will be, weighted by how well it was found there and how near that frame is. It waits for the later one, so nothing
-//! lags; what is hidden in one of them is, as a rule, seen in the other.
-//! Invariants: nothing depends on the clock or on how full a queue is; the mattes between two matted frames follow from
-//! those frames and the ones between alone; the model sees every n-th of the video, the first and last frame of a scene and
-//! the first of a segment, so nothing is handed over at a border.
+//! lags; what is hidden in one of them is, as a rule, seen in the other. Where the model looks at the whole frame and
+//! closer at a region by turns, both kinds are carried so, and put together by how sure each is of itself and how well
+//! it was found (`draw`).
+//! Invariants: nothing depends on the clock or on how full a queue is; a frame's matte follows from the nearest frames
+//! of each kind on both sides and itself alone; the model sees every n-th of the video, and in every way the first and
+//! last frame of a scene and the first of a segment, so nothing is handed over at a border.
+
+mod draw;
 
 use std::collections::VecDeque;
 
+use self::draw::{Draw, Sources, Ways};
 use crate::error::EngineError;
-use crate::frame::{Colour, Frame, Size};
-use crate::motion::{Field, GRID_ORIGIN, Pyramid, STEP};
+use crate::frame::{Closer, Colour, Frame, Size, Turn};
+use crate::motion::{Field, Pyramid};
 use crate::scaling::Scaler;
 
 /// Longer side of the luma that is matched, px: large enough for a limb, small enough to cost a few ms.
 const LONG_SIDE: usize = 320;
-
-/// Mean absolute difference of a block, of 255, that noise alone makes.
-const NOISE: f32 = 2.0;
 
 /// The size of the luma that is matched.
 pub(crate) fn small_size(frame: Size) -> Size {
@@ -35,15 +37,16 @@ pub(crate) fn small_size(frame: Size) -> Size {
 #[derive(Debug)]
 pub(crate) struct Pace {
     every: u64,
+    takes_turns: bool,
     frame: Size,
     small: Size,
     scaler: Scaler,
 }
 
 impl Pace {
-    pub(crate) fn new(frame: Size, every: u32) -> Self {
+    pub(crate) fn new(frame: Size, every: u32, takes_turns: bool) -> Self {
         let every = u64::from(every.max(1));
-        Self { every, frame, small: small_size(frame), scaler: Scaler::default() }
+        Self { every, takes_turns, frame, small: small_size(frame), scaler: Scaler::default() }
     }
 
     /// Whether the model sees every frame.
@@ -51,170 +54,152 @@ impl Pace {
         self.every == 1
     }
 
-    /// Whether the model sees the frame of this number by its number alone. `small` becomes its luma, for matching.
-    pub(crate) fn is_due(&mut self, number: u64, colour: Colour<'_>, small: &mut Vec<u8>) -> Result<bool, EngineError> {
+    /// How the model sees the frame of this number by its number alone. `small` becomes its luma, for matching.
+    pub(crate) fn turn(
+        &mut self,
+        number: u64,
+        colour: Colour<'_>,
+        small: &mut Vec<u8>,
+    ) -> Result<Option<Turn>, EngineError> {
         if !self.is_every_frame() {
             small.resize(self.small.pixels(), 0);
             self.scaler.plane(colour[0], self.frame, small, self.small)?;
         }
-        Ok(number.is_multiple_of(self.every))
+        Ok(number.is_multiple_of(self.every).then(|| {
+            let is_closer = self.takes_turns && !(number / self.every).is_multiple_of(2);
+            if is_closer { Turn::Closer } else { Turn::Whole }
+        }))
     }
-}
 
-/// What is carried from frame to frame.
-#[derive(Debug, Default)]
-struct CarriedState {
-    /// The last frame that the model saw.
-    key: Option<Key>,
-    /// Frames since that one.
-    since: u32,
+    /// How it sees the first and the last frame of a scene.
+    pub(crate) const fn at_an_end(&self) -> Turn {
+        if self.takes_turns { Turn::Both } else { Turn::Whole }
+    }
 }
 
 /// A frame that the model saw.
 #[derive(Debug)]
 struct Key {
-    luma: Vec<u8>,
+    number: u64,
+    turn: Turn,
+    luma: Pyramid,
     matte: Vec<f32>,
+    closer: Vec<Closer>,
 }
 
 /// Gives mattes to the frames that the model did not see.
 #[derive(Debug)]
 pub(crate) struct Carrier {
     small: Size,
-    matte: Size,
-    state: CarriedState,
-    /// Frames that wait for the next one that the model saw, and how long after the last one each is.
-    waiting: VecDeque<(u32, Frame)>,
-    /// Buffers that are used again.
-    pyramids: [Pyramid; 3],
-    fields: [Field; 2],
-    cells: Vec<Cell>,
-    row: Vec<Cell>,
+    takes_turns: bool,
+    /// In order; the oldest are those that the first frame that waits still needs.
+    keys: VecDeque<Key>,
+    /// Frames that wait until the model has seen one behind them, in every way.
+    waiting: VecDeque<Frame>,
+    draw: Draw,
+    now: Pyramid,
+    /// Used again.
+    fields: Vec<Field>,
+    spare: Vec<Key>,
 }
 
-/// Where a block was and will be, px of the matte, and how much the later place counts.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cell([f32; 5]);
+/// Places of keys on both sides of a frame; both are the frame itself when it is one.
+type Sides = [usize; 2];
 
 impl Carrier {
-    pub(crate) fn new(frame: Size, matte: Size) -> Self {
+    pub(crate) fn new(frame: Size, matte: Size, takes_turns: bool) -> Self {
         let small = small_size(frame);
         Self {
             small,
-            matte,
-            state: CarriedState::default(),
+            takes_turns,
+            keys: VecDeque::new(),
             waiting: VecDeque::new(),
-            pyramids: std::array::from_fn(|_| Pyramid::new(small)),
-            fields: std::array::from_fn(|_| Field::new(small)),
-            cells: Vec::new(),
-            row: Vec::new(),
+            draw: Draw::new(small, matte),
+            now: Pyramid::new(small),
+            fields: Vec::new(),
+            spare: Vec::new(),
         }
     }
 
     /// Takes the next frame; `give` gets those whose mattes are ready, in order.
-    pub(crate) fn take<E>(&mut self, frame: Frame, mut give: impl FnMut(Frame) -> Result<(), E>) -> Result<(), E> {
-        self.state.since += 1;
-        if !frame.for_model {
-            self.waiting.push_back((self.state.since, frame));
-            return Ok(());
+    pub(crate) fn take<E>(&mut self, mut frame: Frame, mut give: impl FnMut(Frame) -> Result<(), E>) -> Result<(), E> {
+        if let Some(turn) = frame.turn {
+            self.keep(&mut frame, turn);
         }
-        if !self.waiting.is_empty() {
-            self.pyramids[1].fill(&frame.small);
+        self.waiting.push_back(frame);
+        while let Some((whole, closer)) = self.waiting.front().and_then(|frame| self.sides_of(frame.number)) {
+            let Some(mut frame) = self.waiting.pop_front() else { break };
+            self.carry(&mut frame, whole, closer);
+            // The next frame needs nothing that lies before what this one needed.
+            let needed = closer.map_or(whole[0], |closer| closer[0].min(whole[0]));
+            self.spare.extend(self.keys.drain(..needed));
+            give(frame)?;
         }
-        while let Some((since, mut waiting)) = self.waiting.pop_front() {
-            self.carry(since, &mut waiting, &frame);
-            give(waiting)?;
-        }
-        self.keep(&frame);
-        give(frame)
+        Ok(())
     }
 
     /// Remembers a frame that the model saw.
-    fn keep(&mut self, frame: &Frame) {
-        self.pyramids[0].fill(&frame.small);
-        self.state.since = 0;
-        let key = self.state.key.get_or_insert_with(|| Key { luma: Vec::new(), matte: Vec::new() });
-        key.luma.clone_from(&frame.small);
+    fn keep(&mut self, frame: &mut Frame, turn: Turn) {
+        let key = self.spare.pop();
+        let luma = Pyramid::new(self.small);
+        let mut key =
+            key.unwrap_or(Key { number: 0, turn, luma, matte: Vec::new(), closer: Vec::new() });
+        (key.number, key.turn) = (frame.number, turn);
+        key.luma.fill(&frame.small);
         key.matte.clone_from(&frame.matte);
+        std::mem::swap(&mut key.closer, &mut frame.closer);
+        self.keys.push_back(key);
     }
 
-    /// Makes the matte of a frame between the last one that the model saw and `next`.
-    fn carry(&mut self, since: u32, frame: &mut Frame, next: &Frame) {
-        // The first frame of a video is always seen: there is one before.
-        let Some(key) = &self.state.key else { return };
-        let [before, after, now] = &mut self.pyramids;
-        now.fill(&frame.small);
-        let [was, will_be] = &mut self.fields;
-        was.match_blocks(now, before);
-        will_be.match_blocks(now, after);
-        #[expect(clippy::cast_precision_loss, reason = "counts of a few frames")]
-        let time = since as f32 / self.state.since as f32;
-        let scale =
-            [self.matte.width as f32 / self.small.width as f32, self.matte.height as f32 / self.small.height as f32];
-        self.cells.clear();
-        self.cells.extend(was.blocks().zip(will_be.blocks()).map(|(was, will_be)| {
-            let trust = |error: f32, near: f32| near / ((error + NOISE) * (error + NOISE));
-            let (earlier, later) = (trust(was.error, 1.0 - time), trust(will_be.error, time));
-            let place = |offset: i16, scale: f32| f32::from(offset) * scale;
-            Cell([
-                place(was.x, scale[0]),
-                place(was.y, scale[1]),
-                place(will_be.x, scale[0]),
-                place(will_be.y, scale[1]),
-                later / (earlier + later),
-            ])
-        }));
-        let grid = was.size();
-        frame.matte.resize(self.matte.pixels(), 0.0);
-        for (y, out) in frame.matte.chunks_exact_mut(self.matte.width.max(1)).enumerate() {
-            let (upper, lower, part) = between(y, self.matte.height, self.small.height, grid.height);
-            let rows = self.cells.chunks_exact(grid.width);
-            let (upper, lower) = (rows.clone().nth(upper), rows.clone().nth(lower));
-            let (Some(upper), Some(lower)) = (upper, lower) else { return };
-            self.row.clear();
-            self.row.extend(upper.iter().zip(lower).map(|(upper, lower)| upper.mixed(lower, part)));
-            for (x, out) in out.iter_mut().enumerate() {
-                let (left, right, part) = between(x, self.matte.width, self.small.width, grid.width);
-                let (Some(left), Some(right)) = (self.row.get(left), self.row.get(right)) else { return };
-                let Cell([was_x, was_y, will_x, will_y, later]) = left.mixed(right, part);
-                let was = sample(&key.matte, self.matte, x as f32 + was_x, y as f32 + was_y);
-                let will_be = sample(&next.matte, self.matte, x as f32 + will_x, y as f32 + will_y);
-                *out = was + (will_be - was) * later;
-            }
+    /// The keys on both sides of a frame, of those that were seen whole and of those that were looked at closer, once
+    /// they are there.
+    fn sides_of(&self, number: u64) -> Option<(Sides, Option<Sides>)> {
+        let sides = |is_of: fn(Turn) -> bool| {
+            let before = self.keys.iter().rposition(|key| key.number <= number && is_of(key.turn))?;
+            let after = self.keys.iter().position(|key| key.number >= number && is_of(key.turn))?;
+            Some([before, after])
+        };
+        let whole = sides(Turn::sees_whole)?;
+        if !self.takes_turns {
+            return Some((whole, None));
         }
+        Some((whole, Some(sides(Turn::looks_closer)?)))
     }
-}
 
-impl Cell {
-    #[inline(always)]
-    fn mixed(&self, other: &Self, part: f32) -> Self {
-        Self(std::array::from_fn(|n| self.0[n] + (other.0[n] - self.0[n]) * part))
+    /// Makes the matte of a frame.
+    fn carry(&mut self, frame: &mut Frame, whole: Sides, closer: Option<Sides>) {
+        let is_seen = |sides: Sides| sides[0] == sides[1];
+        let is_nothing = |sides: &Sides| sides.iter().all(|&side| self.keys[side].closer.is_empty());
+        let closer = closer.filter(|sides| !is_nothing(sides));
+        if is_seen(whole) && closer.is_none() {
+            return;
+        }
+        self.now.fill(&frame.small);
+        // One field for each key that is not the frame itself.
+        let mut places: Vec<usize> = whole.into_iter().chain(closer.into_iter().flatten()).collect();
+        places.sort_unstable();
+        places.dedup();
+        places.retain(|&place| self.keys[place].number != frame.number);
+        while self.fields.len() < places.len() {
+            self.fields.push(Field::new(self.small));
+        }
+        for (field, &place) in self.fields.iter_mut().zip(&places) {
+            field.match_blocks(&self.now, &self.keys[place].luma);
+        }
+        let ways = |sides: Sides| -> Ways<'_> {
+            let field = |side: usize| places.iter().position(|&place| place == side).map(|n| &self.fields[n]);
+            let [before, after] = sides.map(|side| self.keys[side].number);
+            #[expect(clippy::cast_precision_loss, reason = "counts of a few frames")]
+            let time = (frame.number - before) as f32 / (after - before).max(1) as f32;
+            Ways { fields: sides.map(field), time }
+        };
+        let (whole_ways, closer_ways) = (ways(whole), closer.map(ways));
+        let sources = Sources {
+            whole: whole.map(|side| self.keys[side].matte.as_slice()),
+            closer: closer.map(|sides| sides.map(|side| self.keys[side].closer.as_slice())),
+        };
+        self.draw.draw(whole_ways, closer_ways, &sources, &mut frame.matte);
     }
-}
-
-/// The two blocks between which a pixel of the matte lies, along one axis, and how far it is from the first, 0..1.
-#[inline(always)]
-fn between(place: usize, matte: usize, small: usize, blocks: usize) -> (usize, usize, f32) {
-    let place = (place as f32 + 0.5) * (small as f32 / matte as f32) - 0.5;
-    let block = ((place - GRID_ORIGIN) / STEP as f32).clamp(0.0, blocks.saturating_sub(1) as f32);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to the count of blocks")]
-    let first = block as usize;
-    (first, (first + 1).min(blocks.saturating_sub(1)), block - first as f32)
-}
-
-/// The value of a plane between its pixels; outside of it, that of its border.
-#[inline(always)]
-fn sample(plane: &[f32], size: Size, x: f32, y: f32) -> f32 {
-    let x = x.clamp(0.0, (size.width - 1) as f32);
-    let y = y.clamp(0.0, (size.height - 1) as f32);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the plane")]
-    let (left, top) = (x as usize, y as usize);
-    let (right, bottom) = ((left + 1).min(size.width - 1), (top + 1).min(size.height - 1));
-    let (part_x, part_y) = (x - left as f32, y - top as f32);
-    let at = |x: usize, y: usize| plane.get(y * size.width + x).copied().unwrap_or_default();
-    let upper = at(left, top) + (at(right, top) - at(left, top)) * part_x;
-    let lower = at(left, bottom) + (at(right, bottom) - at(left, bottom)) * part_x;
-    upper + (lower - upper) * part_y
 }
 
 #[cfg(test)]
@@ -224,7 +209,7 @@ mod tests {
     const SIZE: Size = Size { width: 128, height: 72 };
 
     /// A bright disc on a busy ground, and its matte.
-    fn frame(number: usize, for_model: bool) -> Frame {
+    fn frame(number: usize, turn: Option<Turn>) -> Frame {
         let (middle, radius) = ((24.0 + 4.0 * number as f32, 36.0_f32), 16.0_f32);
         let mut frame = Frame::new(SIZE);
         let mut matte = Vec::new();
@@ -237,7 +222,7 @@ mod tests {
             *luma = (ground + (disc - ground) * inside) as u8;
             matte.push(inside);
         }
-        (frame.for_model, frame.matte) = (for_model, matte);
+        (frame.number, frame.turn, frame.matte) = (number as u64, turn, matte);
         let small = frame.yuv()[..SIZE.pixels()].to_vec();
         frame.small = small;
         frame
@@ -248,8 +233,8 @@ mod tests {
         let mut out = Vec::new();
         let last = *numbers.end();
         for number in numbers {
-            let mut frame = frame(number, number % 4 == 0 || number == last);
-            if !frame.for_model {
+            let mut frame = frame(number, (number % 4 == 0 || number == last).then_some(Turn::Whole));
+            if frame.turn.is_none() {
                 frame.matte.clear();
             }
             let taken: Result<(), ()> = carrier.take(frame, |frame| {
@@ -268,11 +253,11 @@ mod tests {
 
     #[test]
     fn a_carried_matte_moves_with_its_subject() {
-        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=12);
+        let out = carried(&mut Carrier::new(SIZE, SIZE, false), 0..=12);
         assert_eq!(out.len(), 13);
         for (number, found) in out.iter().enumerate() {
-            let truth = frame(number, true).matte;
-            let held = frame(number / 4 * 4, true).matte;
+            let truth = frame(number, None).matte;
+            let held = frame(number / 4 * 4, None).matte;
             let error = difference(&found.matte, &truth);
             assert!(number % 4 == 0 || error < difference(&held, &truth) / 3.0, "frame {number}: {error}");
         }
@@ -280,19 +265,87 @@ mod tests {
 
     #[test]
     fn a_matte_of_the_model_is_not_touched() {
-        let out = carried(&mut Carrier::new(SIZE, SIZE), 0..=9);
+        let out = carried(&mut Carrier::new(SIZE, SIZE, false), 0..=9);
         for number in [0, 4, 8, 9] {
-            assert!(out[number].matte == frame(number, true).matte);
+            assert!(out[number].matte == frame(number, None).matte);
+        }
+    }
+
+    /// The model knows nothing of the disc's right half when it sees all, and nothing of its left half when it looks
+    /// closer: what it says there is a guess.
+    fn half_known(number: usize, turn: Option<Turn>) -> Frame {
+        let mut frame = frame(number, turn);
+        let middle = 24 + 4 * number;
+        let closer = frame.matte.iter().enumerate().map(|(place, &value)| {
+            let column = place % SIZE.width;
+            if column >= middle { Closer([value, 1.0]) } else { Closer([0.5, 1.0]) }
+        });
+        frame.closer = closer.collect();
+        for (_, value) in frame.matte.iter_mut().enumerate().filter(|(place, _)| place % SIZE.width >= middle) {
+            *value = 0.5;
+        }
+        if !turn.is_some_and(Turn::sees_whole) {
+            frame.matte.clear();
+        }
+        if !turn.is_some_and(Turn::looks_closer) {
+            frame.closer.clear();
+        }
+        frame
+    }
+
+    #[test]
+    fn each_frame_has_what_both_kinds_of_looks_know() {
+        let mut carrier = Carrier::new(SIZE, SIZE, true);
+        let mut out = Vec::new();
+        for number in 0..=16 {
+            let turn = match number {
+                0 | 16 => Some(Turn::Both),
+                4 | 12 => Some(Turn::Closer),
+                8 => Some(Turn::Whole),
+                _ => None,
+            };
+            let taken: Result<(), ()> = carrier.take(half_known(number, turn), |frame| {
+                out.push(frame);
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        assert_eq!(out.iter().map(|frame| frame.number).collect::<Vec<_>>(), (0..=16).collect::<Vec<_>>());
+        for (number, found) in out.iter().enumerate() {
+            let truth = frame(number, None).matte;
+            let whole = half_known(number, Some(Turn::Whole)).matte;
+            let error = difference(&found.matte, &truth);
+            assert!(error < difference(&whole, &truth) / 3.0, "frame {number}: {error}");
         }
     }
 
     #[test]
-    fn the_model_sees_every_so_manyth_frame_of_the_video() {
-        let mut pace = Pace::new(SIZE, 5);
+    fn where_there_was_no_closer_look_the_whole_one_is_all_there_is() {
+        let mut carrier = Carrier::new(SIZE, SIZE, true);
+        let mut out = Vec::new();
+        for number in 0..=2 {
+            let turn = if number == 1 { Turn::Whole } else { Turn::Both };
+            let taken: Result<(), ()> = carrier.take(frame(number, Some(turn)), |frame| {
+                out.push(frame);
+                Ok(())
+            });
+            taken.unwrap();
+        }
+        assert!(out.iter().enumerate().all(|(number, found)| found.matte == frame(number, None).matte));
+    }
+
+    #[test]
+    fn the_model_sees_every_so_manyth_frame_of_the_video_and_every_other_time_closer() {
         let luma = vec![0; SIZE.pixels()];
         let mut small = Vec::new();
-        let due = (3..14).filter(|number| pace.is_due(*number, [&luma, &[], &[]], &mut small).unwrap());
-        assert_eq!(due.collect::<Vec<_>>(), [5, 10]);
+        let mut turns = |takes_turns| -> Vec<_> {
+            let mut pace = Pace::new(SIZE, 5, takes_turns);
+            let mut turn = |number| pace.turn(number, [&luma, &[], &[]], &mut small).unwrap();
+            (3..22).filter_map(|number| Some((number, turn(number)?))).collect()
+        };
+        let whole = Turn::Whole;
+        assert_eq!(turns(false), [(5, whole), (10, whole), (15, whole), (20, whole)]);
+        assert_eq!(turns(true), [(5, Turn::Closer), (10, whole), (15, Turn::Closer), (20, whole)]);
         assert_eq!(small.len(), SIZE.pixels());
     }
 

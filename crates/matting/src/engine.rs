@@ -328,15 +328,6 @@ impl Engine {
         if path.is_file() { Ok((entry, path)) } else { Err(missing()) }
     }
 
-    /// Whether the model of a role looks at its subject a second time, if it may.
-    pub(crate) fn looks_closer(&self, model: Model) -> Result<bool, EngineError> {
-        let entry = model::installed(&self.registry, &self.config.models_dir, model)?;
-        Ok(match &entry.work {
-            Work::Matte(spec) => spec.closer_looks > 0,
-            Work::Ground(_) => false,
-        })
-    }
-
     pub(crate) fn give_back(&self, model: Model, matter: Box<dyn Matter>) {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some((model, matter));
     }

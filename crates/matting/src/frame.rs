@@ -46,13 +46,42 @@ pub(crate) struct Frame {
     pub number: u64,
     /// Before this frame a segment ends.
     pub border: Option<Box<Border>>,
-    /// Whether the model looks at it; otherwise its matte is carried from frames that it looked at.
-    pub for_model: bool,
+    /// How the model looks at it; if it does not, its matte is carried from frames that it looked at.
+    pub turn: Option<Turn>,
+    /// What a closer look at a part of it found, of each pixel of the matte; empty when there was none.
+    pub closer: Vec<Closer>,
     /// Its luma, small, where mattes are carried.
     pub small: Vec<u8>,
     /// How good the matte is; once there is one, alpha is made.
     pub score: Option<Score>,
 }
+
+/// How a model looks at a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// At all of it.
+    Whole,
+    /// At a region of it, which it sees larger.
+    Closer,
+    Both,
+}
+
+impl Turn {
+    /// Whether there is a matte of the whole frame.
+    pub(crate) const fn sees_whole(self) -> bool {
+        matches!(self, Self::Whole | Self::Both)
+    }
+
+    /// Whether there is one of a region.
+    pub(crate) const fn looks_closer(self) -> bool {
+        matches!(self, Self::Closer | Self::Both)
+    }
+}
+
+/// What a closer look says of a pixel: the matte times the trust in it, and the trust, both 0..1. So their means are
+/// means weighted by trust.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Closer(pub [f32; 2]);
 
 /// The planes of a frame.
 #[derive(Debug)]
@@ -93,7 +122,8 @@ impl Frame {
             starts_scene: false,
             number: 0,
             border: None,
-            for_model: true,
+            turn: Some(Turn::Whole),
+            closer: Vec::new(),
             small: Vec::new(),
             score: None,
         }

@@ -19,6 +19,7 @@ mod heat;
 mod network;
 mod session;
 mod tracker;
+mod turns;
 
 use std::path::Path;
 
@@ -27,10 +28,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::attention::AttentiveMatter;
+pub(crate) use self::attention::fused_by;
 pub(crate) use self::found::Region;
 use self::grounded::GroundedMatter;
 use self::network::{NetworkMatter, load_network, shape_of};
 use self::session::Terminator;
+use self::turns::TurningMatter;
 use crate::child::Killer;
 use crate::device::Hardware;
 use crate::error::EngineError;
@@ -56,6 +59,16 @@ pub(crate) trait Matter: Send {
     /// It is run on every so-manyth frame; the mattes between are carried ([`crate::carried`]).
     fn every(&self) -> u32 {
         1
+    }
+
+    /// Whether it looks at the whole frame and closer at a part of it by turns ([`Turn`]).
+    fn takes_turns(&self) -> bool {
+        false
+    }
+
+    /// Frames of a scene's beginning that it is shown before their mattes are asked for ([`Matter::rehearse`]).
+    fn rehearsal(&self) -> usize {
+        0
     }
 
     /// Whether a matte depends on the frames before.
@@ -98,9 +111,15 @@ pub(crate) trait Matter: Send {
         Ok(())
     }
 
-    /// The mattes of the next frames, all of one scene, at most [`Matter::group`].
+    /// Sees the first frames of a scene beforehand, at most [`Matter::rehearsal`].
+    fn rehearse(&mut self, _frames: &[Frame], _picture: Size) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// The mattes of those of the next frames that have a turn, all of one scene: at most [`Matter::group`] of them, or
+    /// all up to one that is seen whole.
     fn mattes(&mut self, frames: &mut [Frame], picture: Size) -> Result<(), EngineError> {
-        for frame in frames {
+        for frame in frames.iter_mut().filter(|frame| frame.turn.is_some()) {
             let (sight, matte) = frame.sight_and_matte();
             self.matte(sight, picture, matte)?;
         }
@@ -158,6 +177,9 @@ pub(crate) fn load(
             }
             // Regions come one by one.
             let network = NetworkMatter::load(entry, spec, models_dir, &hardware.one_at_a_time())?;
+            if spec.every > 1 {
+                return Ok(Box::new(TurningMatter::new(network, looks)));
+            }
             Ok(Box::new(AttentiveMatter::new(network, looks)))
         }
         Work::Ground(grounding) => {

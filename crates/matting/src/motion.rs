@@ -183,6 +183,11 @@ impl Field {
         Self { levels, errors: Vec::new(), predicted: Vec::new() }
     }
 
+    /// Of a plane, counted in blocks.
+    pub(crate) const fn size_for(plane: Size) -> Size {
+        Size { width: plane.width.div_ceil(STEP), height: plane.height.div_ceil(STEP) }
+    }
+
     /// Counted in blocks.
     pub(crate) fn size(&self) -> Size {
         self.levels[0].size

@@ -41,10 +41,18 @@ use crate::tools::Tools;
 /// One in each stage and one waiting before each.
 const FRAMES_IN_FLIGHT: usize = 8;
 
-/// The same where the model takes groups, one with the model and the next one waiting, or sees one frame in so many: all
-/// between two that it sees wait, and one before it until it is known whether its scene goes on.
-const fn frames_in_flight(group: usize, every: u32) -> usize {
-    let held = if every > 1 { every as usize + 1 } else { 0 };
+/// The same where the model takes groups, one with the model and the next one waiting, is shown a scene's beginning
+/// first, or sees one frame in so many: all between two that it sees wait, and one before it until it is known whether
+/// its scene goes on. Where it looks by turns, a frame behind a closer look waits for the next closer one, three turns
+/// away, and that one for the look at the whole frame behind it.
+fn frames_in_flight(matter: &dyn Matter) -> usize {
+    let every = matter.every() as usize;
+    let held = match (every > 1, matter.takes_turns()) {
+        (false, _) => 0,
+        (true, false) => every + 1,
+        (true, true) => 3 * every + 1,
+    };
+    let group = matter.group().max(matter.rehearsal() / 2);
     FRAMES_IN_FLIGHT + LOOK_AHEAD + 2 * group.saturating_sub(1) + held
 }
 
@@ -140,7 +148,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Made, Eng
     }
     let (picture, matte) = (matter.picture_size(size), matter.matte_size(size));
     let eye = Eye::of(matter, size, &stretch);
-    let carrier = (matter.every() > 1).then(|| Carrier::new(size, matte));
+    let carrier = (matter.every() > 1).then(|| Carrier::new(size, matte, matter.takes_turns()));
     let background = backdrop.leash();
     backdrop.skip(stretch.first, watch)?;
     let (has_hard_alpha, clean_colour) = (encode.codecs.has_hard_alpha(), techniques.colour);
@@ -152,7 +160,7 @@ pub(crate) fn run(pipeline: Pipeline<'_>, watch: &dyn Watch) -> Result<Made, Eng
     }
     let finisher = Finisher::new(canvas, backdrop);
 
-    let queues = Queues::new(size, frames_in_flight(matter.group(), matter.every()));
+    let queues = Queues::new(size, frames_in_flight(matter));
     let stored = Queue::new(usize::MAX);
     let (written, alive) = (AtomicU64::new(stretch.first), AtomicU64::new(0));
     let mut made = Made::default();

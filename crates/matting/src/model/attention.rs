@@ -22,10 +22,10 @@ use crate::scaling::MatteScaler;
 const MAX_MATTE_SIDE: usize = 960;
 
 /// The grid on which regions are found.
-const GRID: Size = Size { width: 64, height: 64 };
+pub(super) const GRID: Size = Size { width: 64, height: 64 };
 
 /// Alpha from which something is there.
-const THERE: f32 = 0.3;
+pub(super) const THERE: f32 = 0.3;
 /// Of the frame, which a region must cover at least, before its margin.
 const LEAST_AREA: f32 = 0.002;
 /// Of the frame: a region larger than that is seen as well in the whole frame.
@@ -149,14 +149,21 @@ impl Matter for AttentiveMatter {
 /// Two looks at one place; `trust` of the closer one falls towards its borders, 0..1.
 #[inline(always)]
 fn fused(first: f32, closer: f32, trust: f32) -> f32 {
+    fused_by(first, 1.0, closer, 1.0, trust)
+}
+
+/// The same of looks that may have been carried here from other frames; each with how well it was found, 0..1.
+#[inline(always)]
+pub(crate) fn fused_by(first: f32, first_found: f32, closer: f32, closer_found: f32, trust: f32) -> f32 {
     let sure = |value: f32| (2.0 * value - 1.0).abs() + LEAST_SURE;
-    let weight = sure(closer) * if closer > first { ADDS } else { TAKES };
-    let both = (first * sure(first) + closer * weight) / (sure(first) + weight);
+    let weight = sure(closer) * closer_found * if closer > first { ADDS } else { TAKES };
+    let own = sure(first) * first_found;
+    let both = (first * own + closer * weight) / (own + weight);
     first + (both - first) * trust
 }
 
 /// The regions of a matte on the grid, in px of the frame, the largest first.
-fn regions(grid: &[f32], frame: Size) -> Vec<Region> {
+pub(super) fn regions(grid: &[f32], frame: Size) -> Vec<Region> {
     let mut regions: Vec<Region> = islands(grid).into_iter().map(|island| in_frame(island, frame)).collect();
     let area = frame.pixels() as f32;
     regions.retain(|region| region.area() >= LEAST_AREA * area);

@@ -52,14 +52,14 @@ impl Cropper {
     /// be trusted there: 1, less at a border that is not the frame's.
     ///
     /// `matte` has the size `whole`, which has the frame's shape.
-    pub(super) fn add(
+    pub(super) fn add<T: Copy>(
         &mut self,
         region: &Region,
         sight: Sight<'_>,
         model: &mut NetworkMatter,
         whole: Size,
-        matte: &mut [f32],
-        merge: impl Fn(f32, f32, f32) -> f32,
+        matte: &mut [T],
+        merge: impl Fn(T, f32, f32) -> T,
     ) -> Result<(), EngineError> {
         let Some(cut) = Cut::of(region, sight.size, whole) else { return Ok(()) };
         let size = model.picture_size(sight.size);
@@ -78,7 +78,7 @@ impl Cropper {
         self.scaler.deep_plane(&self.small, from, &mut self.large, to)
     }
 
-    fn merge(&self, cut: Cut, whole: Size, matte: &mut [f32], merge: impl Fn(f32, f32, f32) -> f32) {
+    fn merge<T: Copy>(&self, cut: Cut, whole: Size, matte: &mut [T], merge: impl Fn(T, f32, f32) -> T) {
         let rows = self.large.chunks_exact(cut.size.width).enumerate();
         let targets = matte.chunks_exact_mut(whole.width).skip(cut.top);
         for ((row, from), to) in rows.zip(targets) {

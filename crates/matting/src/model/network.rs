@@ -16,6 +16,10 @@ use crate::registry::{Activation, InputSize, InputSpec, Layout, MatteSpec, Model
 /// Frames that a recurrent model sees before its mattes count, where it could not take up what was carried.
 const RECURRENT_LEAD_IN: u64 = 24;
 
+/// Frames of a scene's beginning that a recurrent model is shown beforehand, every second of them.
+const REHEARSAL: usize = 8;
+const REHEARSAL_STEP: usize = 2;
+
 /// A network of the still or the recurrent family; a still one carries no state.
 pub(super) struct NetworkMatter {
     name: String,
@@ -278,16 +282,32 @@ impl Matter for NetworkMatter {
         Ok(())
     }
 
+    fn rehearsal(&self) -> usize {
+        if self.is_recurrent() { REHEARSAL } else { 0 }
+    }
+
+    /// Backwards, so that it ends at the frame that the scene begins with.
+    fn rehearse(&mut self, frames: &[Frame], picture: Size) -> Result<(), EngineError> {
+        let mut matte = Vec::new();
+        for frame in frames.iter().skip(1).step_by(REHEARSAL_STEP).rev() {
+            self.infer(&frame.picture, picture, &mut matte)?;
+        }
+        Ok(())
+    }
+
     fn mattes(&mut self, frames: &mut [Frame], picture: Size) -> Result<(), EngineError> {
         for group in frames.chunks_mut(self.group) {
             let (pictures, mut mattes): (Vec<&[f32]>, Vec<&mut Vec<f32>>) = group
                 .iter_mut()
+                .filter(|frame| frame.turn.is_some())
                 .map(|frame| {
                     let (sight, matte) = frame.sight_and_matte();
                     (sight.picture, matte)
                 })
                 .unzip();
-            self.infer_group(&pictures, picture, &mut mattes)?;
+            if !pictures.is_empty() {
+                self.infer_group(&pictures, picture, &mut mattes)?;
+            }
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::stretch::{Border, Crossing, Handover, Stretch};
 use crate::carried::Pace;
 use crate::error::EngineError;
-use crate::frame::{Frame, Size};
+use crate::frame::{Frame, Size, Turn};
 use crate::model::Matter;
 use crate::model_picture::PictureMaker;
 use crate::scene::CutDetector;
@@ -26,7 +26,7 @@ impl Eye {
             cuts.resume(carried.cuts.clone());
         }
         let maker = PictureMaker::new(size, matter.picture_size(size), input);
-        Some(Self { maker, cuts, pace: Pace::new(size, matter.every()), held: None })
+        Some(Self { maker, cuts, pace: Pace::new(size, matter.every(), matter.takes_turns()), held: None })
     }
 
     /// What the frame at a border is told of the frames before it.
@@ -47,8 +47,9 @@ impl Eye {
         let number = frame.number;
         let (colour, small) = frame.colour_and_small();
         let starts_scene = self.cuts.starts_scene(colour)?;
-        let is_due = self.pace.is_due(number, colour, small)?;
-        (frame.starts_scene, frame.for_model) = (starts_scene, is_due || starts_scene || is_first);
+        let turn = self.pace.turn(number, colour, small)?;
+        frame.starts_scene = starts_scene;
+        frame.turn = if starts_scene || is_first { Some(self.pace.at_an_end()) } else { turn };
         if self.pace.is_every_frame() {
             return self.made_ready(frame).map(Some);
         }
@@ -63,8 +64,10 @@ impl Eye {
     }
 
     fn ready(&mut self, mut frame: Frame, ends_scene: bool) -> Result<Frame, EngineError> {
-        frame.for_model |= ends_scene;
-        if frame.for_model { self.made_ready(frame) } else { Ok(frame) }
+        if ends_scene {
+            frame.turn = Some(self.pace.at_an_end());
+        }
+        if frame.turn.is_some_and(Turn::sees_whole) { self.made_ready(frame) } else { Ok(frame) }
     }
 
     fn made_ready(&mut self, mut frame: Frame) -> Result<Frame, EngineError> {

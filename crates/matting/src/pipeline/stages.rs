@@ -71,35 +71,56 @@ pub(super) fn model(
     decoded: &Queue<Frame>,
     next: &Queue<Frame>,
 ) -> Result<(), StageEnd> {
-    // Frames that the model does not see would have to wait for those behind them.
-    let most = if matter.every() > 1 { 1 } else { matter.group() };
-    let mut group = Vec::with_capacity(most);
-    let work_off = |group: &mut Vec<Frame>, matter: &mut dyn Matter| -> Result<(), StageEnd> {
-        matter.mattes(group, picture)?;
-        group.drain(..).try_for_each(|frame| Ok(next.push(frame)?))
-    };
-    while let Some(mut frame) = decoded.pop()? {
-        if frame.border.is_some() || frame.starts_scene {
-            work_off(&mut group, matter)?;
-        }
-        if let Some(border) = &mut frame.border {
-            border.handover.matter = matter.save()?;
+    let mut group = Vec::new();
+    // Whether the group is a scene's beginning, which is rehearsed; that looks beyond a border.
+    let mut is_opening = false;
+    while let Some(frame) = decoded.pop()? {
+        if frame.starts_scene || (frame.border.is_some() && !is_opening) {
+            work_off(&mut group, &mut is_opening, matter, picture, next)?;
         }
         if frame.starts_scene {
             matter.forget();
+            is_opening = matter.rehearsal() > 0;
         }
-        if !frame.for_model {
-            next.push(frame)?;
-            continue;
-        }
+        let turn = frame.turn;
         group.push(frame);
-        if group.len() == most {
-            work_off(&mut group, matter)?;
+        let is_whole = match turn {
+            Some(turn) if matter.takes_turns() => turn.sees_whole(),
+            Some(_) if is_opening => group.len() >= matter.rehearsal(),
+            Some(_) => matter.every() > 1 || group.len() == matter.group(),
+            // It would have to wait for those behind it.
+            None => !matter.takes_turns(),
+        };
+        if is_whole {
+            work_off(&mut group, &mut is_opening, matter, picture, next)?;
         }
     }
-    work_off(&mut group, matter)?;
+    work_off(&mut group, &mut is_opening, matter, picture, next)?;
     matter.end()?;
     next.close();
+    Ok(())
+}
+
+fn work_off(
+    group: &mut Vec<Frame>,
+    is_opening: &mut bool,
+    matter: &mut dyn Matter,
+    picture: Size,
+    next: &Queue<Frame>,
+) -> Result<(), StageEnd> {
+    if std::mem::take(is_opening) {
+        matter.rehearse(group, picture)?;
+    }
+    // More were rehearsed than are matted at once, and among them may be a border.
+    let most = if matter.takes_turns() { group.len() } else { matter.group() };
+    while let Some((first, rest)) = group.split_first_mut() {
+        if let Some(border) = &mut first.border {
+            border.handover.matter = matter.save()?;
+        }
+        let count = 1 + rest.iter().take(most.saturating_sub(1)).take_while(|frame| frame.border.is_none()).count();
+        matter.mattes(&mut group[..count], picture)?;
+        group.drain(..count).try_for_each(|frame| next.push(frame))?;
+    }
     Ok(())
 }
 

@@ -32,7 +32,7 @@ use crate::registry::Sha256;
 
 /// Of what is handed over, and of everything in the engine that decides a matte's bits: one that differs takes no
 /// segment of another. Grows with every such change.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// A job that is worked on in segments.
 pub(crate) struct Segmented<'a> {
@@ -110,6 +110,8 @@ fn identity(engine: &Engine, task: &Task<'_>, plan: &Plan, cut: Cut, anew: bool)
         let digest = Sha256::of_file(file, u64::MAX).map_err(EngineError::io("cannot read the source"))?;
         Ok::<_, EngineError>(digest.to_string())
     };
+    // How often and how closely it looks decides what is carried.
+    let work = &engine.entry(task.spec.model)?.0.work;
     let identity = Identity {
         form: FORM,
         engine: env!("CARGO_PKG_VERSION"),
@@ -120,7 +122,7 @@ fn identity(engine: &Engine, task: &Task<'_>, plan: &Plan, cut: Cut, anew: bool)
         timeline: format!("{:?} {}", plan.source, plan.frames),
         length: cut.first(1),
         keeps_mattes: matches!(task.matte, MatteUse::Keep(_)),
-        engine_config: format!("{:?} {}", engine.techniques(), engine.config().compute.batch()),
+        engine_config: format!("{:?} {} {:?}", engine.techniques(), engine.config().compute.batch(), work),
         anew,
     };
     let text = serde_json::to_vec(&identity).map_err(|error| EngineError::Handover { detail: error.to_string() })?;
