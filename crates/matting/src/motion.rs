@@ -243,7 +243,13 @@ impl Grid {
             limit
         };
         let limits = [limit(x, within.size.width), limit(y, within.size.height)];
-        Block { x, y, pixels: of.from(x, y), stride: of.stride, within, limits }
+        let mut pixels = [[0; BLOCK]; BLOCK];
+        for (pixels, row) in pixels.iter_mut().zip(of.from(x, y).chunks(of.stride)) {
+            if let Some(row) = row.first_chunk() {
+                *pixels = *row;
+            }
+        }
+        Block { x, y, pixels, within, limits }
     }
 
     /// Near the predictions of the block itself, its neighbours, and none.
@@ -304,9 +310,7 @@ impl Grid {
 struct Block<'a> {
     x: usize,
     y: usize,
-    /// From its first pixel on.
-    pixels: &'a [u8],
-    stride: usize,
+    pixels: [[u8; BLOCK]; BLOCK],
     within: &'a Plane,
     /// Of a vector's x and y.
     limits: [(i16, i16); 2],
@@ -319,10 +323,11 @@ impl Block<'_> {
         let [x, y] = self.limits;
         let (x, y) = (vector.x.clamp(x.0, x.1), vector.y.clamp(y.0, y.1));
         let there = self.within.from(self.x.wrapping_add_signed(x.into()), self.y.wrapping_add_signed(y.into()));
-        let mut sum = 0;
-        for (of, within) in self.pixels.chunks(self.stride).zip(there.chunks(self.within.stride)).take(BLOCK) {
-            if let (Some(of), Some(within)) = (of.first_chunk::<BLOCK>(), within.first_chunk::<BLOCK>()) {
-                sum += of.iter().zip(within).map(|(of, within)| u32::from(of.abs_diff(*within))).sum::<u32>();
+        let mut sum = 0_u32;
+        for (of, within) in self.pixels.iter().zip(there.chunks(self.within.stride)) {
+            if let Some(within) = within.first_chunk::<BLOCK>() {
+                let differences = of.iter().zip(within).map(|(of, within)| u32::from(of.abs_diff(*within)));
+                sum = sum.wrapping_add(differences.fold(0, u32::wrapping_add));
             }
         }
         sum
