@@ -2,10 +2,13 @@
 //!
 //! Typed calls only: the untyped one is compiled for every pixel type there is, which costs minutes.
 
+mod enlarge;
+
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U16};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
+use self::enlarge::Enlarger;
 use crate::error::EngineError;
 use crate::frame::Size;
 
@@ -98,9 +101,17 @@ impl Scaler {
     }
 }
 
-/// Scales mattes of one size to another, with 16 bits on the way: an 8-bit matte scaled up would show its steps.
+/// Scales mattes of one size to another.
 #[derive(Debug)]
 pub(crate) struct MatteScaler {
+    convolution: Convolution,
+    /// Unless the matte shrinks.
+    enlarger: Option<Enlarger>,
+}
+
+/// With 16 bits on the way: an 8-bit matte scaled up would show its steps.
+#[derive(Debug)]
+struct Convolution {
     from: Size,
     to: Size,
     scaler: Scaler,
@@ -110,11 +121,41 @@ pub(crate) struct MatteScaler {
 
 impl MatteScaler {
     pub(crate) fn new(from: Size, to: Size) -> Self {
-        Self { from, to, scaler: Scaler::default(), before: Vec::new(), after: Vec::new() }
+        Self { convolution: Convolution::new(from, to), enlarger: Enlarger::new(from, to) }
     }
 
     /// From 0..1 to 0..1.
     pub(crate) fn scale(&mut self, matte: &[f32], scaled: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.convolution.scale(matte, scaled)
+    }
+
+    /// From 0..1 to 0..=255.
+    pub(crate) fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
+        let Convolution { from, to, .. } = self.convolution;
+        if from == to {
+            for (alpha, &value) in alpha.iter_mut().zip(matte) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
+                let rounded = (value * 255.0 + 0.5) as u8;
+                *alpha = rounded;
+            }
+            return Ok(());
+        }
+        match &mut self.enlarger {
+            Some(enlarger) => {
+                enlarger.enlarge(matte, alpha);
+                Ok(())
+            }
+            None => self.convolution.scale_to_bytes(matte, alpha),
+        }
+    }
+}
+
+impl Convolution {
+    fn new(from: Size, to: Size) -> Self {
+        Self { from, to, scaler: Scaler::default(), before: Vec::new(), after: Vec::new() }
+    }
+
+    fn scale(&mut self, matte: &[f32], scaled: &mut Vec<f32>) -> Result<(), EngineError> {
         scaled.clear();
         if self.from == self.to {
             scaled.extend_from_slice(matte);
@@ -125,16 +166,7 @@ impl MatteScaler {
         Ok(())
     }
 
-    /// From 0..1 to 0..=255.
-    pub(crate) fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
-        if self.from == self.to {
-            for (alpha, &value) in alpha.iter_mut().zip(matte) {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
-                let rounded = (value * 255.0 + 0.5) as u8;
-                *alpha = rounded;
-            }
-            return Ok(());
-        }
+    fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
         self.run(matte)?;
         for (alpha, deep) in alpha.iter_mut().zip(&self.after) {
             // Rounded division by 257, without a division.
