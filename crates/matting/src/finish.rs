@@ -21,7 +21,7 @@ use crate::backdrop::{Backdrop, Moving};
 use crate::error::EngineError;
 use crate::frame::{Frame, Planes, Size};
 use crate::lanes::widest;
-use crate::scaling::MatteScaler;
+use crate::scaling::{MatteScaler, halve};
 
 /// What finished frames shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl Finisher {
     /// Puts what stands behind the subject in place. Alpha has been made.
     pub(crate) fn finish<'f>(&'f mut self, frame: &'f mut Frame) -> Result<Done<'f>, EngineError> {
         let (mut planes, _) = frame.planes_and_matte();
-        average_by_four(planes.alpha, self.frame, &mut self.chroma_alpha);
+        halve(planes.alpha, self.frame, &mut self.chroma_alpha);
         if let Ground::Blur(blur) = &mut self.ground {
             blur.make(&planes, &self.chroma_alpha)?;
         }
@@ -136,7 +136,7 @@ impl Finisher {
             }
         }
         if is_new_alpha {
-            average_by_four(planes.alpha, size, &mut self.canvas_alpha);
+            halve(planes.alpha, size, &mut self.canvas_alpha);
         }
         let chroma_alpha = if is_new_alpha { &self.canvas_alpha } else { &self.chroma_alpha };
         self.ground.lie_under(&mut planes, chroma_alpha)?;
@@ -182,23 +182,6 @@ fn mean(planes: &Planes<'_>) -> f64 {
 #[inline(always)]
 fn sum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_add(byte.into())).into()
-}
-
-/// Each pixel of the target is the mean of four of the source, as chroma lies to luma.
-fn average_by_four(plane: &[u8], size: Size, target: &mut [u8]) {
-    widest(
-        #[inline(always)]
-        || {
-            let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
-            for (pair, out) in rows {
-                let (upper, lower) = pair.split_at(size.width);
-                for ((upper, lower), out) in upper.chunks_exact(2).zip(lower.chunks_exact(2)).zip(out) {
-                    let sum = u16::from(upper[0]) + u16::from(upper[1]) + u16::from(lower[0]) + u16::from(lower[1]);
-                    *out = ((sum + 2) / 4) as u8;
-                }
-            }
-        },
-    );
 }
 
 #[cfg(test)]
@@ -292,6 +275,30 @@ mod tests {
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
         let (planes, _) = scaled.planes_and_matte();
         assert_eq!((planes.alpha[0], planes.alpha[SIZE.width - 1]), (255, 0));
+    }
+
+    #[test]
+    fn every_processor_finishes_the_same_bits() {
+        let size = Size { width: 360, height: 202 };
+        let soft = || {
+            let mut frame = Frame::new(size);
+            for (place, byte) in frame.yuv_mut().iter_mut().enumerate() {
+                *byte = (16 + (place * 37 + place / 91) % 220) as u8;
+            }
+            let alpha = |n: usize| (n % size.width).abs_diff(120 + n / size.width) as f32 / 90.0 - 0.3;
+            frame.matte = (0..size.pixels()).map(|n| alpha(n).clamp(0.0, 1.0)).collect();
+            frame
+        };
+        for backdrop in [|| Backdrop::Nothing, || Backdrop::Colour(Rgb([9, 255, 80]))] {
+            let canvas =
+                Canvas { frame: size, matte: size, placement: None, has_hard_alpha: false, clean_colour: true };
+            let finished = || {
+                let mut frame = soft();
+                let mean = Finisher::new(canvas, backdrop()).all_of(&mut frame).unwrap().mean;
+                (frame.yuva().to_vec(), mean.to_bits())
+            };
+            assert!(finished() == crate::lanes::tests::plain(finished));
+        }
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn blur_columns(values: &mut [f32], width: usize, scratch: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::frame::Frame;
+    use crate::scaling::halve;
 
     /// Dark stripes on grey; a white subject in the middle.
     fn frame(size: Size) -> Frame {
@@ -158,6 +159,12 @@ mod tests {
         frame
     }
 
+    fn chroma_alpha(planes: &Planes<'_>, size: Size) -> Vec<u8> {
+        let mut chroma_alpha = vec![0; size.chroma().pixels()];
+        halve(planes.alpha, size, &mut chroma_alpha);
+        chroma_alpha
+    }
+
     #[test]
     fn nothing_of_the_detail_is_left_and_the_subject_does_not_shine_around_itself() {
         for (size, canvas) in [
@@ -168,7 +175,7 @@ mod tests {
             let mut frame = frame(size);
             let (planes, _) = frame.planes_and_matte();
             let mut blur = Blur::new(size, canvas);
-            blur.make(&planes).unwrap();
+            blur.make(&planes, &chroma_alpha(&planes, size)).unwrap();
             let (luma, chroma) = blur.planes().split_at(canvas.pixels());
             let (u, v) = chroma.split_at(canvas.chroma().pixels());
             // What the subject hides may be anything.
@@ -201,7 +208,7 @@ mod tests {
         let (planes, _) = frame.planes_and_matte();
         planes.alpha.fill(255);
         let mut blur = Blur::new(size, size);
-        blur.make(&planes).unwrap();
+        blur.make(&planes, &chroma_alpha(&planes, size)).unwrap();
         assert!(blur.planes()[..size.pixels()].iter().all(|&luma| luma > 60));
     }
 }

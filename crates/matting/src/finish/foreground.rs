@@ -7,8 +7,9 @@
 //! Invariants: pixels of alpha 0 and 255 are not touched; where nothing of the subject or of the background is near,
 //! a pixel keeps its colour.
 
-use std::ops::Range;
+mod cells;
 
+use self::cells::{Columns, Raster, Sums, between_cells, runs, spread, sums_of};
 use crate::frame::{Planes, Size, has_soft};
 use crate::lanes::widest;
 
@@ -25,9 +26,6 @@ const LEAST_WEIGHT: f32 = 0.25;
 
 /// How much more opaque what stands for the subject must be than what stands for the background, to tell both.
 const LEAST_CONTRAST: f32 = 0.25;
-
-/// Sums of weights, of weighted values and of weighted alphas, of the subject and of the background.
-type Sums = [f32; 6];
 
 /// Pixels that are worked on at once.
 const LANES: usize = 8;
@@ -49,27 +47,6 @@ pub(super) struct Foreground {
     columns: Columns,
     cells: Vec<Sums>,
     blurred: Vec<Sums>,
-}
-
-/// A plane and its cells.
-#[derive(Debug, Clone)]
-struct Raster {
-    size: Size,
-    cell: usize,
-    grid: Size,
-    /// For each column of pixels: the cells between whose middles it lies.
-    between: Vec<(usize, usize)>,
-    /// How far it is from the first of them.
-    parts: Vec<f32>,
-}
-
-/// Sums down the columns of a row of cells.
-#[derive(Debug, Default)]
-struct Columns {
-    softest: Vec<u8>,
-    opaque: Vec<u16>,
-    values: Vec<u16>,
-    opaque_values: Vec<u16>,
 }
 
 impl Foreground {
@@ -127,23 +104,10 @@ impl Foreground {
     /// Which cells hold soft pixels, or are near enough to lend them their colours. Whether there are any.
     #[inline(always)]
     fn find_soft(&mut self, alpha: &[u8], raster: &Raster) -> bool {
-        let Raster { size, cell, grid, .. } = *raster;
-        self.soft.clear();
-        self.soft.resize(grid.pixels(), false);
-        let softest = &mut self.columns.softest;
-        for (band, soft) in alpha.chunks(size.width * cell).zip(self.soft.chunks_exact_mut(grid.width)) {
-            softest.clear();
-            softest.resize(size.width, 0);
-            for row in band.chunks_exact(size.width) {
-                softest.iter_mut().zip(row).for_each(|(most, &alpha)| *most = (*most).max(alpha.min(255 - alpha)));
-            }
-            for (soft, part) in soft.iter_mut().zip(softest.chunks(cell)) {
-                *soft = part.iter().any(|&most| most > 0);
-            }
-        }
+        self.columns.find_soft(alpha, raster, &mut self.soft);
         // A pixel lies between the middles of cells, and those are made of others within reach.
-        spread(&self.soft, grid, 1, &mut self.under);
-        spread(&self.under, grid, REACH, &mut self.lends);
+        spread(&self.soft, raster.grid, 1, &mut self.under);
+        spread(&self.under, raster.grid, REACH, &mut self.lends);
         self.soft.contains(&true)
     }
 
@@ -219,92 +183,7 @@ impl Foreground {
     }
 }
 
-impl Raster {
-    fn new(size: Size, cell: usize) -> Self {
-        let grid = Size { width: size.width.div_ceil(cell), height: size.height.div_ceil(cell) };
-        let places = (0..size.width).map(|x| between_cells(x, cell, grid.width));
-        let (between, parts) = places.map(|(left, right, part)| ((left, right), part)).unzip();
-        Self { size, cell, grid, between, parts }
-    }
-}
-
-/// The two cells between whose middles a pixel lies, and how far it is from the first.
-fn between_cells(place: usize, cell: usize, count: usize) -> (usize, usize, f32) {
-    let place = ((place as f32 + 0.5) / cell as f32 - 0.5).clamp(0.0, (count - 1) as f32);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the grid")]
-    let first = place as usize;
-    (first, (first + 1).min(count - 1), place - first as f32)
-}
-
-impl Columns {
-    /// Adds up a part of the rows of a band, as if none of its pixels were soft. Nothing wraps below 257 rows.
-    #[inline(always)]
-    fn add_up(&mut self, values: &[u8], alpha: &[u8], width: usize, part: Range<usize>) {
-        for sums in [&mut self.opaque, &mut self.values, &mut self.opaque_values] {
-            sums.clear();
-            sums.resize(part.len(), 0);
-        }
-        for (values, alpha) in values.chunks_exact(width).zip(alpha.chunks_exact(width)) {
-            let sums = self.opaque.iter_mut().zip(&mut self.values).zip(&mut self.opaque_values);
-            let pixels = values[part.clone()].iter().zip(&alpha[part.clone()]);
-            for (((opaque, all), of_opaque), (&value, &alpha)) in sums.zip(pixels) {
-                *opaque = opaque.wrapping_add(u16::from(alpha >> 7));
-                *all = all.wrapping_add(u16::from(value));
-                *of_opaque = of_opaque.wrapping_add(u16::from(value & alpha));
-            }
-        }
-    }
-
-    /// What [`sums_of`] makes of a cell without soft pixels: whole numbers, exact in f32 in any order.
-    #[inline(always)]
-    fn sums(&self, part: Range<usize>, rows: usize) -> Sums {
-        let sum = |sums: &[u16]| sums[part.clone()].iter().fold(0_u32, |sum, &value| sum.wrapping_add(value.into()));
-        let (opaque, values, subject) = (sum(&self.opaque), sum(&self.values), sum(&self.opaque_values));
-        let clear = (part.len() * rows) as f32 - opaque as f32;
-        [opaque as f32, subject as f32, opaque as f32, clear, values.wrapping_sub(subject) as f32, 0.0]
-    }
-}
-
-/// Sums over the pixels of a cell, row by row.
-#[inline(always)]
-fn sums_of<'a>(rows: impl Iterator<Item = (&'a [u8], &'a [u8])>, weights: &[f32; 256], opacity: &[f32; 256]) -> Sums {
-    let mut sums = [0.0; 6];
-    for (values, alpha) in rows {
-        for (&value, &alpha) in values.iter().zip(alpha) {
-            let (subject, background) = (weights[usize::from(alpha)], weights[usize::from(255 - alpha)]);
-            let (value, alpha) = (f32::from(value), opacity[usize::from(alpha)]);
-            let terms = [subject, subject * value, subject * alpha, background, background * value, background * alpha];
-            sums.iter_mut().zip(terms).for_each(|(sum, term)| *sum += term);
-        }
-    }
-    sums
-}
-
-/// Marks what is at most so many cells from a mark.
-fn spread(marks: &[bool], grid: Size, reach: usize, to: &mut Vec<bool>) {
-    to.clear();
-    to.resize(grid.pixels(), false);
-    for (y, row) in marks.chunks_exact(grid.width).enumerate() {
-        for run in runs(row) {
-            let columns = run.start.saturating_sub(reach)..(run.end + reach).min(grid.width);
-            for row in y.saturating_sub(reach)..(y + reach + 1).min(grid.height) {
-                to[row * grid.width..][columns.clone()].fill(true);
-            }
-        }
-    }
-}
-
-/// Runs of marks.
-fn runs(marks: &[bool]) -> impl Iterator<Item = Range<usize>> {
-    let mut next = 0;
-    std::iter::from_fn(move || {
-        let first = next + marks[next..].iter().position(|mark| *mark)?;
-        next = marks[first..].iter().position(|mark| !mark).map_or(marks.len(), |length| first + length);
-        Some(first..next)
-    })
-}
-
-/// As [`average_by_four`](super::average_by_four), the greatest of each four.
+/// As [`halve`](crate::scaling::halve), the greatest of each four.
 #[inline(always)]
 fn greatest_of_four(plane: &[u8], size: Size, target: &mut [u8]) {
     let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
@@ -375,8 +254,8 @@ fn mix(one: &Sums, other: &Sums, part: f32) -> Sums {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finish::average_by_four;
     use crate::frame::Frame;
+    use crate::scaling::halve;
 
     const SIZE: Size = Size { width: 128, height: 64 };
 
@@ -388,7 +267,7 @@ mod tests {
             *alpha = ((80.0 - (place % SIZE.width) as f32) / 32.0 * 255.0).clamp(0.0, 255.0) as u8;
         }
         let mut chroma_alpha = vec![0; SIZE.chroma().pixels()];
-        average_by_four(planes.alpha, SIZE, &mut chroma_alpha);
+        halve(planes.alpha, SIZE, &mut chroma_alpha);
         let paint = |plane: &mut [u8], alpha: &[u8], own: u8, old: u8| {
             for (value, &alpha) in plane.iter_mut().zip(alpha) {
                 let alpha = f32::from(alpha) / 255.0;
@@ -403,7 +282,7 @@ mod tests {
 
     fn clean(planes: &mut Planes<'_>) {
         let mut chroma_alpha = vec![0; SIZE.chroma().pixels()];
-        average_by_four(planes.alpha, SIZE, &mut chroma_alpha);
+        halve(planes.alpha, SIZE, &mut chroma_alpha);
         Foreground::new(SIZE).clean(planes, &chroma_alpha);
     }
 

@@ -111,10 +111,10 @@ impl Edges {
         }
         let (frame, chroma) = (self.frame, self.frame.chroma());
         let [y, u, v, alpha] = &mut self.small;
-        self.scaler.plane(planes.y, frame, y, self.grid)?;
-        self.scaler.plane(planes.u, chroma, u, self.grid)?;
-        self.scaler.plane(planes.v, chroma, v, self.grid)?;
-        self.scaler.plane(planes.alpha, frame, alpha, self.grid)?;
+        self.scaler.on_grid(frame, (planes.y, frame), y, self.grid)?;
+        self.scaler.on_grid(frame, (planes.u, chroma), u, self.grid)?;
+        self.scaler.on_grid(frame, (planes.v, chroma), v, self.grid)?;
+        self.scaler.on_grid(frame, (planes.alpha, frame), alpha, self.grid)?;
         widest(
             #[inline(always)]
             || {
