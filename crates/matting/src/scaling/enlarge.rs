@@ -119,7 +119,9 @@ impl Enlarger {
             }
             for (value, Taps { first, weights }) in values.iter_mut().zip(taps) {
                 let near = &matte[*first..first + TAPS];
-                *value = (near[0] * weights[0] + near[1] * weights[1]) + (near[2] * weights[2] + near[3] * weights[3]);
+                let sum = (near[0] * weights[0] + near[1] * weights[1]) + (near[2] * weights[2] + near[3] * weights[3]);
+                // Beyond its ends the cubic would swing twice as far the other way.
+                *value = sum.clamp(0.0, 1.0);
             }
         }
     }
