@@ -20,7 +20,8 @@ use self::place::Placer;
 use crate::backdrop::{Backdrop, Moving};
 use crate::error::EngineError;
 use crate::frame::{Frame, Planes, Size};
-use crate::scaling::MatteScaler;
+use crate::lanes::widest;
+use crate::scaling::{MatteScaler, halve};
 
 /// What finished frames shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +48,9 @@ pub(crate) struct Finisher {
     to_frame: MatteScaler,
     /// Takes the old background out of soft edges.
     foreground: Option<Foreground>,
-    /// Alpha of each pixel of the canvas's U and V planes.
+    /// Alpha of each pixel of U and V, of the frame and, where that is not the same, of the canvas.
     chroma_alpha: Vec<u8>,
+    canvas_alpha: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,6 @@ struct Placing {
     placer: Placer,
     /// The old background would come into the edges where pixels are joined.
     fill: Fill,
-    chroma_alpha: Vec<u8>,
 }
 
 /// A frame to be encoded.
@@ -88,11 +89,8 @@ impl Finisher {
             Backdrop::Moving(video) => Ground::Moving { video, planes: vec![0; size.yuv_bytes()] },
             Backdrop::Blur => Ground::Blur(Box::new(Blur::new(frame, size))),
         };
-        let placing = placement.map(|placement| Placing {
-            placer: Placer::new(frame, placement),
-            fill: Fill::new(frame),
-            chroma_alpha: vec![0; frame.chroma().pixels()],
-        });
+        let placing =
+            placement.map(|placement| Placing { placer: Placer::new(frame, placement), fill: Fill::new(frame) });
         Self {
             frame,
             has_hard_alpha,
@@ -100,7 +98,8 @@ impl Finisher {
             placing,
             to_frame: MatteScaler::new(matte, frame),
             foreground: clean_colour.then(|| Foreground::new(frame)),
-            chroma_alpha: vec![0; size.chroma().pixels()],
+            chroma_alpha: vec![0; frame.chroma().pixels()],
+            canvas_alpha: vec![0; size.chroma().pixels()],
         }
     }
 
@@ -113,17 +112,18 @@ impl Finisher {
     /// Puts what stands behind the subject in place. Alpha has been made.
     pub(crate) fn finish<'f>(&'f mut self, frame: &'f mut Frame) -> Result<Done<'f>, EngineError> {
         let (mut planes, _) = frame.planes_and_matte();
+        halve(planes.alpha, self.frame, &mut self.chroma_alpha);
         if let Ground::Blur(blur) = &mut self.ground {
-            blur.make(&planes)?;
+            blur.make(&planes, &self.chroma_alpha)?;
         }
         if let Some(foreground) = &mut self.foreground {
-            foreground.clean(&mut planes);
+            foreground.clean(&mut planes, &self.chroma_alpha);
         }
+        let is_new_alpha = self.placing.is_some() || self.has_hard_alpha;
         let (canvas, size) = match &mut self.placing {
             None => (frame, self.frame),
             Some(placing) => {
-                average_by_four(planes.alpha, self.frame, &mut placing.chroma_alpha);
-                placing.fill.paint(&mut planes, &placing.chroma_alpha);
+                placing.fill.paint(&mut planes, &self.chroma_alpha);
                 let canvas = placing.placer.place(&planes)?;
                 let size = canvas.size();
                 (canvas, size)
@@ -135,8 +135,11 @@ impl Finisher {
                 *alpha = if *alpha < 128 { 0 } else { 255 };
             }
         }
-        average_by_four(planes.alpha, size, &mut self.chroma_alpha);
-        self.ground.lie_under(&mut planes, &self.chroma_alpha)?;
+        if is_new_alpha {
+            halve(planes.alpha, size, &mut self.canvas_alpha);
+        }
+        let chroma_alpha = if is_new_alpha { &self.canvas_alpha } else { &self.chroma_alpha };
+        self.ground.lie_under(&mut planes, chroma_alpha)?;
         let mean = mean(&planes);
         Ok(Done { frame: canvas, mean })
     }
@@ -166,22 +169,19 @@ impl Canvas {
 }
 
 fn mean(planes: &Planes<'_>) -> f64 {
-    let sum: u64 = planes.alpha.iter().map(|&alpha| u64::from(alpha)).sum();
+    let sum = widest(
+        #[inline(always)]
+        || planes.alpha.chunks(1 << 16).map(sum).sum::<u64>(),
+    );
     #[expect(clippy::cast_precision_loss, reason = "at most 255 times the pixels of a frame")]
     let mean = sum as f64 / (planes.alpha.len().max(1) as f64 * 255.0);
     mean
 }
 
-/// Each pixel of the target is the mean of four of the source, as chroma lies to luma.
-fn average_by_four(plane: &[u8], size: Size, target: &mut [u8]) {
-    let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
-    for (pair, out) in rows {
-        let (upper, lower) = pair.split_at(size.width);
-        for ((upper, lower), out) in upper.chunks_exact(2).zip(lower.chunks_exact(2)).zip(out) {
-            let sum = u16::from(upper[0]) + u16::from(upper[1]) + u16::from(lower[0]) + u16::from(lower[1]);
-            *out = ((sum + 2) / 4) as u8;
-        }
-    }
+/// Of less than 2^24 bytes: in 32 bits nothing wraps.
+#[inline(always)]
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0_u32, |sum, &byte| sum.wrapping_add(byte.into())).into()
 }
 
 #[cfg(test)]
@@ -275,6 +275,30 @@ mod tests {
         assert!((mean - 0.5).abs() < 0.01, "{mean}");
         let (planes, _) = scaled.planes_and_matte();
         assert_eq!((planes.alpha[0], planes.alpha[SIZE.width - 1]), (255, 0));
+    }
+
+    #[test]
+    fn every_processor_finishes_the_same_bits() {
+        let size = Size { width: 360, height: 202 };
+        let soft = || {
+            let mut frame = Frame::new(size);
+            for (place, byte) in frame.yuv_mut().iter_mut().enumerate() {
+                *byte = (16 + (place * 37 + place / 91) % 220) as u8;
+            }
+            let alpha = |n: usize| (n % size.width).abs_diff(120 + n / size.width) as f32 / 90.0 - 0.3;
+            frame.matte = (0..size.pixels()).map(|n| alpha(n).clamp(0.0, 1.0)).collect();
+            frame
+        };
+        for backdrop in [|| Backdrop::Nothing, || Backdrop::Colour(Rgb([9, 255, 80]))] {
+            let canvas =
+                Canvas { frame: size, matte: size, placement: None, has_hard_alpha: false, clean_colour: true };
+            let finished = || {
+                let mut frame = soft();
+                let mean = Finisher::new(canvas, backdrop()).all_of(&mut frame).unwrap().mean;
+                (frame.yuva().to_vec(), mean.to_bits())
+            };
+            assert!(finished() == crate::lanes::tests::plain(finished));
+        }
     }
 
     #[test]

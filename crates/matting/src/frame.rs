@@ -183,6 +183,7 @@ impl Frame {
     }
 }
 /// Whether there is a pixel that is neither all subject nor all background.
+#[inline(always)]
 pub(crate) fn has_soft(alpha: &[u8]) -> bool {
     alpha.iter().fold(0, |most, &alpha| most.max(alpha.min(255 - alpha))) > 0
 }

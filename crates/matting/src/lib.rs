@@ -27,6 +27,7 @@ mod frame;
 pub mod fuzzing;
 mod join;
 mod kept;
+mod lanes;
 mod media_arguments;
 mod model;
 mod model_picture;

@@ -214,7 +214,7 @@ impl Field {
             grid.smooth(&mut self.predicted);
             if level == 0 {
                 let vectors = grid.vectors.iter().enumerate();
-                let cost = |(place, vector): (usize, &Vector)| grid.block(place, planes).cost(*vector);
+                let cost = |(place, vector): (usize, &Vector)| grid.block(place, planes).cost(*vector, u32::MAX);
                 self.errors.clear();
                 self.errors.extend(vectors.map(cost));
             }
@@ -248,7 +248,13 @@ impl Grid {
             limit
         };
         let limits = [limit(x, within.size.width), limit(y, within.size.height)];
-        Block { x, y, pixels: of.from(x, y), stride: of.stride, within, limits }
+        let mut pixels = [[0; BLOCK]; BLOCK];
+        for (pixels, row) in pixels.iter_mut().zip(of.from(x, y).chunks(of.stride)) {
+            if let Some(row) = row.first_chunk() {
+                *pixels = *row;
+            }
+        }
+        Block { x, y, pixels, within, limits }
     }
 
     /// Near the predictions of the block itself, its neighbours, and none.
@@ -258,7 +264,7 @@ impl Grid {
             let (x, y) = (place % width, place / width);
             let block = self.block(place, planes);
             let own = predicted.get(place).copied().unwrap_or_default();
-            let mut best = Best { vector: own, cost: block.cost(own), own };
+            let mut best = Best { vector: own, cost: block.cost(own, u32::MAX), own };
             if best.cost > FOUND {
                 // What the neighbours above and to the left found, what the others' predictions say.
                 let (left, right) = (x.saturating_sub(1), (x + 1).min(width - 1));
@@ -309,25 +315,30 @@ impl Grid {
 struct Block<'a> {
     x: usize,
     y: usize,
-    /// From its first pixel on.
-    pixels: &'a [u8],
-    stride: usize,
+    pixels: [[u8; BLOCK]; BLOCK],
     within: &'a Plane,
     /// Of a vector's x and y.
     limits: [(i16, i16); 2],
 }
 
 impl Block<'_> {
-    /// Sum of absolute differences.
+    /// Sum of absolute differences, or some of it that is no less than `enough`.
     #[inline(always)]
-    fn cost(&self, vector: Vector) -> u32 {
+    fn cost(&self, vector: Vector, enough: u32) -> u32 {
         let [x, y] = self.limits;
         let (x, y) = (vector.x.clamp(x.0, x.1), vector.y.clamp(y.0, y.1));
         let there = self.within.from(self.x.wrapping_add_signed(x.into()), self.y.wrapping_add_signed(y.into()));
-        let mut sum = 0;
-        for (of, within) in self.pixels.chunks(self.stride).zip(there.chunks(self.within.stride)).take(BLOCK) {
-            if let (Some(of), Some(within)) = (of.first_chunk::<BLOCK>(), within.first_chunk::<BLOCK>()) {
-                sum += of.iter().zip(within).map(|(of, within)| u32::from(of.abs_diff(*within))).sum::<u32>();
+        let mut sum = 0_u32;
+        // Most candidates are worse by far: half of the rows tells.
+        for (of, within) in self.pixels.chunks(BLOCK / 2).zip(there.chunks(BLOCK / 2 * self.within.stride)) {
+            for (of, within) in of.iter().zip(within.chunks(self.within.stride)) {
+                if let Some(within) = within.first_chunk::<BLOCK>() {
+                    let differences = of.iter().zip(within).map(|(of, within)| u32::from(of.abs_diff(*within)));
+                    sum = sum.wrapping_add(differences.fold(0, u32::wrapping_add));
+                }
+            }
+            if sum >= enough {
+                break;
             }
         }
         sum
@@ -348,9 +359,10 @@ impl Best {
         if vector == self.vector || vector == self.own {
             return;
         }
-        let cost = block.cost(vector) + INERTIA;
-        if cost < self.cost {
-            (self.vector, self.cost) = (vector, cost);
+        let enough = self.cost.saturating_sub(INERTIA);
+        let cost = block.cost(vector, enough);
+        if cost < enough {
+            (self.vector, self.cost) = (vector, cost + INERTIA);
         }
     }
 }

@@ -91,7 +91,7 @@ impl Judge {
         decided: &[f32],
         to_past: Option<&Field>,
     ) -> Result<Score, EngineError> {
-        self.scaler.plane(alpha, frame, &mut self.alpha, self.grid)?;
+        self.scaler.on_grid(frame, (alpha, frame), &mut self.alpha, self.grid)?;
         let pixels = self.grid.pixels() as f32;
         let covered = |alpha: &[u8]| alpha.iter().map(|&alpha| u32::from(alpha)).sum::<u32>() as f32 / 255.0;
         let covers = covered(&self.alpha);

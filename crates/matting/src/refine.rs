@@ -138,7 +138,7 @@ impl Refiner {
         let mut look = self.looks.pop().unwrap_or_default();
         look.luma.resize(self.grid.pixels(), 0);
         let (colour, matte) = frame.colour_and_matte();
-        self.scaler.plane(colour[0], self.frame, &mut look.luma, self.grid)?;
+        self.scaler.on_grid(self.frame, (colour[0], self.frame), &mut look.luma, self.grid)?;
         self.to_grid.scale(matte, &mut look.matte)?;
         self.pyramids.swap(0, 1);
         self.pyramids[0].fill(&look.luma);

@@ -2,12 +2,19 @@
 //!
 //! Typed calls only: the untyped one is compiled for every pixel type there is, which costs minutes.
 
+mod enlarge;
+
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{InnerPixel, U8, U16};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
+use self::enlarge::Enlarger;
 use crate::error::EngineError;
 use crate::frame::Size;
+use crate::lanes::widest;
+
+/// From here on a frame is so much larger than a grid that halves do.
+const MUCH_LARGER: usize = 4;
 
 /// A part of a plane, in px of it; borders may lie between pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -32,9 +39,54 @@ impl Area {
 
 /// Scales planes; keeps its buffers.
 #[derive(Debug, Default)]
-pub(crate) struct Scaler(Resizer);
+pub(crate) struct Scaler {
+    resizer: Resizer,
+    halves: [Vec<u8>; 2],
+}
 
 impl Scaler {
+    /// Scales an 8-bit plane down to a small one: by halves as far as they go, each the mean of four pixels, then as
+    /// [`Self::plane`]. Of a large plane it costs a fifth; for what is looked at coarsely.
+    pub(crate) fn shrink(
+        &mut self,
+        from: &[u8],
+        from_size: Size,
+        to: &mut [u8],
+        to_size: Size,
+    ) -> Result<(), EngineError> {
+        let mut size = from_size;
+        let [mut half, mut before] = std::mem::take(&mut self.halves);
+        while size.width >= 2 * to_size.width
+            && size.height >= 2 * to_size.height
+            && size.width.is_multiple_of(2)
+            && size.height.is_multiple_of(2)
+        {
+            std::mem::swap(&mut half, &mut before);
+            half.resize(size.chroma().pixels(), 0);
+            halve(if size == from_size { from } else { &before }, size, &mut half);
+            size = size.chroma();
+        }
+        let result = self.plane(if size == from_size { from } else { &half }, size, to, to_size);
+        self.halves = [half, before];
+        result
+    }
+
+    /// [`Self::shrink`] of what belongs to a frame, where frames are several times as large as a grid, otherwise
+    /// [`Self::plane`].
+    pub(crate) fn on_grid(
+        &mut self,
+        frame: Size,
+        (from, from_size): (&[u8], Size),
+        to: &mut [u8],
+        grid: Size,
+    ) -> Result<(), EngineError> {
+        if frame.width >= MUCH_LARGER * grid.width && frame.height >= MUCH_LARGER * grid.height {
+            self.shrink(from, from_size, to, grid)
+        } else {
+            self.plane(from, from_size, to, grid)
+        }
+    }
+
     /// Scales an 8-bit plane: area average when it shrinks, straight lines when it grows. One of the right size is
     /// copied.
     pub(crate) fn plane(
@@ -94,13 +146,21 @@ impl Scaler {
         if let Some(Area { left, top, width, height }) = area {
             options = options.crop(left, top, width, height);
         }
-        self.0.resize_typed(source, target, &options).map_err(failed)
+        self.resizer.resize_typed(source, target, &options).map_err(failed)
     }
 }
 
-/// Scales mattes of one size to another, with 16 bits on the way: an 8-bit matte scaled up would show its steps.
+/// Scales mattes of one size to another.
 #[derive(Debug)]
 pub(crate) struct MatteScaler {
+    convolution: Convolution,
+    /// Unless the matte shrinks.
+    enlarger: Option<Enlarger>,
+}
+
+/// With 16 bits on the way: an 8-bit matte scaled up would show its steps.
+#[derive(Debug)]
+struct Convolution {
     from: Size,
     to: Size,
     scaler: Scaler,
@@ -110,11 +170,41 @@ pub(crate) struct MatteScaler {
 
 impl MatteScaler {
     pub(crate) fn new(from: Size, to: Size) -> Self {
-        Self { from, to, scaler: Scaler::default(), before: Vec::new(), after: Vec::new() }
+        Self { convolution: Convolution::new(from, to), enlarger: Enlarger::new(from, to) }
     }
 
     /// From 0..1 to 0..1.
     pub(crate) fn scale(&mut self, matte: &[f32], scaled: &mut Vec<f32>) -> Result<(), EngineError> {
+        self.convolution.scale(matte, scaled)
+    }
+
+    /// From 0..1 to 0..=255.
+    pub(crate) fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
+        let Convolution { from, to, .. } = self.convolution;
+        if from == to {
+            for (alpha, &value) in alpha.iter_mut().zip(matte) {
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
+                let rounded = (value * 255.0 + 0.5) as u8;
+                *alpha = rounded;
+            }
+            return Ok(());
+        }
+        match &mut self.enlarger {
+            Some(enlarger) => {
+                enlarger.enlarge(matte, alpha);
+                Ok(())
+            }
+            None => self.convolution.scale_to_bytes(matte, alpha),
+        }
+    }
+}
+
+impl Convolution {
+    fn new(from: Size, to: Size) -> Self {
+        Self { from, to, scaler: Scaler::default(), before: Vec::new(), after: Vec::new() }
+    }
+
+    fn scale(&mut self, matte: &[f32], scaled: &mut Vec<f32>) -> Result<(), EngineError> {
         scaled.clear();
         if self.from == self.to {
             scaled.extend_from_slice(matte);
@@ -125,16 +215,7 @@ impl MatteScaler {
         Ok(())
     }
 
-    /// From 0..1 to 0..=255.
-    pub(crate) fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
-        if self.from == self.to {
-            for (alpha, &value) in alpha.iter_mut().zip(matte) {
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0..1 times 255, rounded")]
-                let rounded = (value * 255.0 + 0.5) as u8;
-                *alpha = rounded;
-            }
-            return Ok(());
-        }
+    fn scale_to_bytes(&mut self, matte: &[f32], alpha: &mut [u8]) -> Result<(), EngineError> {
         self.run(matte)?;
         for (alpha, deep) in alpha.iter_mut().zip(&self.after) {
             // Rounded division by 257, without a division.
@@ -155,6 +236,23 @@ impl MatteScaler {
     }
 }
 
+/// Each pixel of the target is the mean of four of the source, as chroma lies to luma.
+pub(crate) fn halve(plane: &[u8], size: Size, target: &mut [u8]) {
+    widest(
+        #[inline(always)]
+        || {
+            let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
+            for (pair, out) in rows {
+                let (upper, lower) = pair.split_at(size.width);
+                for ((upper, lower), out) in upper.chunks_exact(2).zip(lower.chunks_exact(2)).zip(out) {
+                    let sum = u16::from(upper[0]) + u16::from(upper[1]) + u16::from(lower[0]) + u16::from(lower[1]);
+                    *out = ((sum + 2) / 4) as u8;
+                }
+            }
+        },
+    );
+}
+
 fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError {
     EngineError::io("cannot scale a plane")(std::io::Error::other(error))
 }
@@ -162,4 +260,35 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> EngineError 
 /// Sides are bounded by the limits, far below `u32::MAX`.
 fn side(pixels: usize) -> u32 {
     u32::try_from(pixels).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plane_shrunk_by_halves_is_the_plane_scaled() {
+        // Slopes, which every filter leaves as they are.
+        let plane = |size: Size| -> Vec<u8> {
+            let value = |x: usize, y: usize| {
+                20.0 + 150.0 * (x as f32 + 0.5) / size.width as f32 + 80.0 * (y as f32 + 0.5) / size.height as f32
+            };
+            (0..size.pixels()).map(|n| value(n % size.width, n / size.width) as u8).collect()
+        };
+        let size = |width, height| Size { width, height };
+        for (from, to) in [
+            (size(1920, 1080), size(320, 180)),
+            (size(640, 360), size(160, 90)),
+            (size(1280, 714), size(32, 18)),
+            (size(640, 360), size(640, 360)),
+            (size(62, 2), size(3, 1)),
+        ] {
+            let mut shrunk = vec![0; to.pixels()];
+            Scaler::default().shrink(&plane(from), from, &mut shrunk, to).unwrap();
+            let inner = |n: usize| (1..to.width - 1).contains(&(n % to.width));
+            let places = shrunk.iter().zip(plane(to)).enumerate().filter(|(n, _)| inner(*n));
+            let furthest = places.map(|(_, (one, other))| one.abs_diff(other)).max();
+            assert!(furthest.unwrap() <= 2 || to.height == 1, "{furthest:?} from {from:?} to {to:?}");
+        }
+    }
 }

@@ -57,7 +57,7 @@ impl CutDetector {
     /// Whether this frame begins a scene; the first one does.
     pub(crate) fn starts_scene(&mut self, colour: Colour<'_>) -> Result<bool, EngineError> {
         let tiny = Size { width: WIDTH, height: HEIGHT };
-        self.scaler.plane(colour[0], self.size, &mut self.tiny, tiny)?;
+        self.scaler.shrink(colour[0], self.size, &mut self.tiny, tiny)?;
         let Some(before) = &mut self.seen.before else {
             self.seen.before = Some(self.tiny.clone());
             return Ok(true);

@@ -4,7 +4,6 @@
 //! little of the subject is in them: otherwise its colours would shine around it.
 //! Invariant: the blur follows the size of the picture, so the same film looks the same in any resolution.
 
-use super::average_by_four;
 use crate::error::EngineError;
 use crate::frame::{Planes, Size};
 use crate::scaling::{Area, Scaler};
@@ -29,8 +28,6 @@ pub(super) struct Blur {
     shown: Area,
     scaler: Scaler,
     cells: Vec<u8>,
-    /// Alpha of the pixels of U and V.
-    chroma_alpha: Vec<u8>,
     /// What of a plane is not the subject.
     rest: Vec<u8>,
     /// Weights, then Y, U and V times the weights.
@@ -52,7 +49,6 @@ impl Blur {
             shown: Area::covering(grid, frame, canvas),
             scaler: Scaler::default(),
             cells: vec![0; grid.pixels()],
-            chroma_alpha: vec![0; frame.chroma().pixels()],
             rest: Vec::new(),
             weights: Vec::new(),
             channels: Default::default(),
@@ -66,17 +62,16 @@ impl Blur {
         &self.planes
     }
 
-    /// Blurs a frame that still has its background.
-    pub(super) fn make(&mut self, planes: &Planes<'_>) -> Result<(), EngineError> {
+    /// Blurs a frame that still has its background. `chroma_alpha` is alpha of the pixels of U and V.
+    pub(super) fn make(&mut self, planes: &Planes<'_>, chroma_alpha: &[u8]) -> Result<(), EngineError> {
         self.scaler.plane(planes.alpha, self.frame, &mut self.cells, self.grid)?;
         self.weights.clear();
         self.weights.extend(self.cells.iter().map(|&alpha| 1.0 - f32::from(alpha) / 255.0 + LEAST_WEIGHT));
-        average_by_four(planes.alpha, self.frame, &mut self.chroma_alpha);
         let chroma = self.frame.chroma();
         let sources = [
             (&*planes.y, &*planes.alpha, self.frame),
-            (&*planes.u, &*self.chroma_alpha, chroma),
-            (&*planes.v, &*self.chroma_alpha, chroma),
+            (&*planes.u, chroma_alpha, chroma),
+            (&*planes.v, chroma_alpha, chroma),
         ];
         for ((plane, alpha, size), channel) in sources.into_iter().zip(&mut self.channels) {
             self.scaler.plane(plane, size, &mut self.cells, self.grid)?;
@@ -146,6 +141,7 @@ fn blur_columns(values: &mut [f32], width: usize, scratch: &mut [f32]) {
 mod tests {
     use super::*;
     use crate::frame::Frame;
+    use crate::scaling::halve;
 
     /// Dark stripes on grey; a white subject in the middle.
     fn frame(size: Size) -> Frame {
@@ -163,6 +159,12 @@ mod tests {
         frame
     }
 
+    fn chroma_alpha(planes: &Planes<'_>, size: Size) -> Vec<u8> {
+        let mut chroma_alpha = vec![0; size.chroma().pixels()];
+        halve(planes.alpha, size, &mut chroma_alpha);
+        chroma_alpha
+    }
+
     #[test]
     fn nothing_of_the_detail_is_left_and_the_subject_does_not_shine_around_itself() {
         for (size, canvas) in [
@@ -173,7 +175,7 @@ mod tests {
             let mut frame = frame(size);
             let (planes, _) = frame.planes_and_matte();
             let mut blur = Blur::new(size, canvas);
-            blur.make(&planes).unwrap();
+            blur.make(&planes, &chroma_alpha(&planes, size)).unwrap();
             let (luma, chroma) = blur.planes().split_at(canvas.pixels());
             let (u, v) = chroma.split_at(canvas.chroma().pixels());
             // What the subject hides may be anything.
@@ -206,7 +208,7 @@ mod tests {
         let (planes, _) = frame.planes_and_matte();
         planes.alpha.fill(255);
         let mut blur = Blur::new(size, size);
-        blur.make(&planes).unwrap();
+        blur.make(&planes, &chroma_alpha(&planes, size)).unwrap();
         assert!(blur.planes()[..size.pixels()].iter().all(|&luma| luma > 60));
     }
 }

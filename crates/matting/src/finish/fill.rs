@@ -6,9 +6,11 @@
 //! Invariants: pixels below [`HAZE`] give no colour and keep none; from [`SOLID`] on a pixel keeps its own.
 
 use crate::frame::{Planes, Size};
+use crate::lanes::widest;
 
-/// Side of a cell in luma px. Chroma cells are half that.
+/// Side of a cell in luma px, and in chroma px.
 const CELL: usize = 16;
+const CHROMA_CELL: usize = CELL / 2;
 
 /// Up to this alpha a pixel is fill alone.
 const HAZE: u8 = 8;
@@ -65,16 +67,25 @@ impl Fill {
     }
 
     pub(super) fn paint(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) {
-        self.gather(planes, chroma_alpha);
+        widest(
+            #[inline(always)]
+            || self.gather(planes, chroma_alpha),
+        );
         self.push();
         self.pull();
-        let (frame, chroma) = (self.frame.width, self.frame.chroma().width);
-        self.lay_under(planes.y, frame, CELL, planes.alpha, 0);
-        self.lay_under(planes.u, chroma, CELL / 2, chroma_alpha, 1);
-        self.lay_under(planes.v, chroma, CELL / 2, chroma_alpha, 2);
+        widest(
+            #[inline(always)]
+            || {
+                let (frame, chroma) = (self.frame.width, self.frame.chroma().width);
+                self.lay_under::<CELL>(planes.y, frame, planes.alpha, 0);
+                self.lay_under::<CHROMA_CELL>(planes.u, chroma, chroma_alpha, 1);
+                self.lay_under::<CHROMA_CELL>(planes.v, chroma, chroma_alpha, 2);
+            },
+        );
     }
 
     /// Sums the subject's colours into the finest grid.
+    #[inline(always)]
     fn gather(&mut self, planes: &Planes<'_>, chroma_alpha: &[u8]) {
         let Some(grid) = self.levels.first_mut() else { return };
         grid.cells.fill(Cell::default());
@@ -83,16 +94,16 @@ impl Fill {
         for (row, (luma, alpha)) in rows(planes.y, self.frame).zip(rows(planes.alpha, self.frame)).enumerate() {
             let cells = grid.cells.iter_mut().skip(row / CELL * columns);
             for ((luma, alpha), cell) in luma.chunks(CELL).zip(alpha.chunks(CELL)).zip(cells) {
-                cell.add(0, weighted(luma, alpha));
+                cell.add(0, weighted::<CELL>(luma, alpha));
             }
         }
         let planes = rows(planes.u, chroma).zip(rows(planes.v, chroma)).zip(rows(chroma_alpha, chroma));
         for (row, ((u, v), alpha)) in planes.enumerate() {
-            let cells = grid.cells.iter_mut().skip(row / (CELL / 2) * columns);
-            let parts = u.chunks(CELL / 2).zip(v.chunks(CELL / 2)).zip(alpha.chunks(CELL / 2));
+            let cells = grid.cells.iter_mut().skip(row / CHROMA_CELL * columns);
+            let parts = u.chunks(CHROMA_CELL).zip(v.chunks(CHROMA_CELL)).zip(alpha.chunks(CHROMA_CELL));
             for (((u, v), alpha), cell) in parts.zip(cells) {
-                cell.add(1, weighted(u, alpha));
-                cell.add(2, weighted(v, alpha));
+                cell.add(1, weighted::<CHROMA_CELL>(u, alpha));
+                cell.add(2, weighted::<CHROMA_CELL>(v, alpha));
             }
         }
     }
@@ -135,24 +146,27 @@ impl Fill {
         }
     }
 
-    /// Draws the grid's colours under a plane whose cells have sides of `cell` px.
-    fn lay_under(&mut self, plane: &mut [u8], width: usize, cell: usize, alpha: &[u8], channel: usize) {
+    /// Draws the grid's colours under a plane whose cells have sides of so many px.
+    #[inline(always)]
+    fn lay_under<const CELL: usize>(&mut self, plane: &mut [u8], width: usize, alpha: &[u8], channel: usize) {
         let Some(grid) = self.levels.first() else { return };
         let columns = grid.size.width;
         #[expect(clippy::cast_possible_truncation, reason = "a mean of bytes, times 128")]
         let fixed = |cell: &Cell| (cell.colour[channel].clamp(0.0, 255.0) * 128.0 + 0.5) as i16;
         self.cells.clear();
         self.cells.extend(grid.cells.iter().map(fixed));
+        self.row.resize(columns, 0);
         let rows = plane.chunks_exact_mut(width).zip(alpha.chunks_exact(width));
         for (y, (row, alpha)) in rows.enumerate() {
-            let (upper, lower, part) = neighbours(y, cell, grid.size.height);
+            let (upper, lower, part) = neighbours(y, CELL, grid.size.height);
             let of_row = |row: usize| self.cells.get(row * columns..).unwrap_or_default().iter().take(columns);
-            self.row.clear();
-            self.row.extend(of_row(upper).zip(of_row(lower)).map(|(upper, lower)| {
+            for (colour, (upper, lower)) in self.row.iter_mut().zip(of_row(upper).zip(of_row(lower))) {
                 let (upper, lower, part) = (i32::from(*upper), i32::from(*lower), part as i32);
-                (upper + (lower - upper) * part / (2 * cell as i32)) as i16
-            }));
-            lay_row(row, alpha, &self.row, cell);
+                // At most 255 · 128 · 2 · 16, and then between the two.
+                let change = lower.wrapping_sub(upper).wrapping_mul(part) / (2 * CELL as i32);
+                *colour = upper.wrapping_add(change) as i16;
+            }
+            lay_row::<CELL>(row, alpha, &self.row);
         }
     }
 }
@@ -166,48 +180,50 @@ fn neighbours(place: usize, cell: usize, count: usize) -> (usize, usize, usize) 
 }
 
 /// One row of a plane over one row of cells, whose colours are in 1/128.
-fn lay_row(row: &mut [u8], alpha: &[u8], cells: &[i16], cell: usize) {
-    // From the left border to the first middle, then from middle to middle.
-    let (mut row, mut alpha) = (row, alpha);
-    let first = cells.first().copied().unwrap_or_default();
-    let pairs = std::iter::once((first, first, cell / 2))
-        .chain(cells.windows(2).map(|pair| (pair[0], pair[1], cell)))
-        .chain(cells.last().map(|last| (*last, *last, cell)));
-    for (left, right, length) in pairs {
-        let length = length.min(row.len());
-        let (here, rest) = row.split_at_mut(length);
-        let (alpha_here, alpha_rest) = alpha.split_at(length);
+#[inline(always)]
+fn lay_row<const CELL: usize>(row: &mut [u8], alpha: &[u8], cells: &[i16]) {
+    let (Some(&first), Some(&last)) = (cells.first(), cells.last()) else { return };
+    // From the left border to the first middle, then from middle to middle, then to the right border.
+    let (left, row) = row.split_at_mut(row.len().min(CELL / 2));
+    let (left_alpha, alpha) = alpha.split_at(left.len());
+    mix(left, left_alpha, first, 0);
+    let ends = cells.iter().zip(cells.iter().skip(1).chain(std::iter::once(&last)));
+    for ((here, alpha), (&left, &right)) in row.chunks_mut(CELL).zip(alpha.chunks(CELL)).zip(ends) {
         #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "16 or 8")]
-        let step = (right - left) / cell as i16;
-        match (<&mut [u8; CELL]>::try_from(&mut *here), <&[u8; CELL]>::try_from(alpha_here)) {
+        let step = right.wrapping_sub(left) / CELL as i16;
+        match (<&mut [u8; CELL]>::try_from(&mut *here), <&[u8; CELL]>::try_from(alpha)) {
+            // Most of a picture is one or the other.
+            (Ok(_), Ok(alpha)) if *alpha == [u8::MAX; CELL] => {}
+            (Ok(here), Ok(alpha)) if *alpha == [0; CELL] => ramp(here, left.wrapping_add(step / 2), step),
             // The same with a length that is known: it becomes a few vector instructions.
-            (Ok(here), Ok(alpha)) => mix(here, alpha, left + step / 2, step),
-            _ => mix(here, alpha_here, left + step / 2, step),
+            (Ok(here), Ok(alpha)) => mix(here, alpha, left.wrapping_add(step / 2), step),
+            _ => mix(here, alpha, left.wrapping_add(step / 2), step),
         }
-        (row, alpha) = (rest, alpha_rest);
     }
 }
 
-/// Pixels over a ramp that begins with `colour`, in 1/128.
+/// A ramp that begins with `colour`, in 1/128.
+#[inline(always)]
+fn ramp(pixels: &mut [u8], colour: i16, step: i16) {
+    (0_i16..).zip(pixels).for_each(|(place, value)| *value = on_ramp(place, colour, step) as u8);
+}
+
+/// Nothing here can overflow: colours are at most 255 · 128, steps at most 255 · 128 / [`CHROMA_CELL`], and a ramp stays
+/// between its ends. To say so lets the loops become vector instructions where overflow is looked for, too.
+#[inline(always)]
+fn on_ramp(place: i16, colour: i16, step: i16) -> i16 {
+    colour.wrapping_add(place.wrapping_mul(step)).wrapping_add(64) >> 7
+}
+
+/// Pixels over a ramp.
 #[inline(always)]
 fn mix(pixels: &mut [u8], alpha: &[u8], colour: i16, step: i16) {
     // A power of two: a shift and not a division.
     const SPAN: i16 = (SOLID - HAZE) as i16;
-    let (least, most) = alpha.iter().fold((u8::MAX, 0), |(least, most), &alpha| (alpha.min(least), alpha.max(most)));
-    // Most of a picture is one or the other.
-    if least >= SOLID {
-        return;
-    }
-    // Nothing below can overflow: colours are at most 255 · 128, steps at most 255 · 128 / `CELL`, and a ramp stays
-    // between its ends. To say so lets the loops become vector instructions where overflow is looked for, too.
-    let fill = |place: i16| colour.wrapping_add(place.wrapping_mul(step)).wrapping_add(64) >> 7;
-    if most <= HAZE {
-        (0_i16..).zip(pixels).for_each(|(place, value)| *value = fill(place) as u8);
-        return;
-    }
     for (place, (value, &alpha)) in (0_i16..).zip(pixels.iter_mut().zip(alpha)) {
         let own = i16::from(alpha.clamp(HAZE, SOLID).wrapping_sub(HAZE));
-        let mixed = i16::from(*value).wrapping_mul(own).wrapping_add(fill(place).wrapping_mul(SPAN.wrapping_sub(own)));
+        let fill = on_ramp(place, colour, step);
+        let mixed = i16::from(*value).wrapping_mul(own).wrapping_add(fill.wrapping_mul(SPAN.wrapping_sub(own)));
         *value = (mixed.wrapping_add(SPAN / 2) / SPAN) as u8;
     }
 }
@@ -245,12 +261,22 @@ fn rows(plane: &[u8], size: Size) -> impl Iterator<Item = &[u8]> {
 
 /// Sum of the weights, and of the values times their weights.
 #[inline(always)]
-fn weighted(values: &[u8], alpha: &[u8]) -> (f32, f32) {
+fn weighted<const CELL: usize>(values: &[u8], alpha: &[u8]) -> (f32, f32) {
     let (mut weights, mut sum) = (0_u32, 0_u32);
-    for (&value, &alpha) in values.iter().zip(alpha) {
-        let weight = if alpha < LENDS_COLOUR { 0 } else { u32::from(alpha) };
-        weights = weights.wrapping_add(weight);
-        sum = sum.wrapping_add(weight.wrapping_mul(u32::from(value)));
+    match (<&[u8; CELL]>::try_from(values), <&[u8; CELL]>::try_from(alpha)) {
+        // Most of a picture is one or the other.
+        (Ok(_), Ok(alpha)) if *alpha == [0; CELL] => {}
+        (Ok(values), Ok(alpha)) if *alpha == [u8::MAX; CELL] => {
+            weights = 255 * CELL as u32;
+            sum = values.iter().fold(0_u32, |sum, &value| sum.wrapping_add(value.into())).wrapping_mul(255);
+        }
+        _ => {
+            for (&value, &alpha) in values.iter().zip(alpha) {
+                let weight = if alpha < LENDS_COLOUR { 0 } else { u32::from(alpha) };
+                weights = weights.wrapping_add(weight);
+                sum = sum.wrapping_add(weight.wrapping_mul(u32::from(value)));
+            }
+        }
     }
     // At most 16 · 255 · 255: nothing wraps, and it is exact in f32.
     (weights as f32, sum as f32)

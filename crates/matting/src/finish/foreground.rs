@@ -7,8 +7,11 @@
 //! Invariants: pixels of alpha 0 and 255 are not touched; where nothing of the subject or of the background is near,
 //! a pixel keeps its colour.
 
-use super::average_by_four;
+mod cells;
+
+use self::cells::{Columns, Raster, Sums, between_cells, runs, spread, sums_of};
 use crate::frame::{Planes, Size, has_soft};
+use crate::lanes::widest;
 
 /// Side of a cell, luma px, in frames up to [`FINE`] px; more in larger ones, so that as much of the picture is seen.
 const LEAST_CELL: usize = 8;
@@ -24,24 +27,26 @@ const LEAST_WEIGHT: f32 = 0.25;
 /// How much more opaque what stands for the subject must be than what stands for the background, to tell both.
 const LEAST_CONTRAST: f32 = 0.25;
 
-/// Sums of weights, of weighted values and of weighted alphas, of the subject and of the background.
-type Sums = [f32; 6];
+/// Pixels that are worked on at once.
+const LANES: usize = 8;
 
 /// Cleans frames of one size.
 #[derive(Debug)]
 pub(super) struct Foreground {
-    frame: Size,
-    cell: usize,
-    chroma_alpha: Vec<u8>,
+    luma: Raster,
+    chroma: Raster,
     /// The greatest alpha of the luma pixels that share a pixel of chroma.
     greatest: Vec<u8>,
     /// α of each alpha, 0..1, and α⁴.
     opacity: [f32; 256],
     weights: [f32; 256],
+    /// Which cells hold soft pixels, which are near enough to lie under those, and to lend them their colours.
     soft: Vec<bool>,
+    under: Vec<bool>,
+    lends: Vec<bool>,
+    columns: Columns,
     cells: Vec<Sums>,
     blurred: Vec<Sums>,
-    row: Vec<Sums>,
 }
 
 impl Foreground {
@@ -49,101 +54,96 @@ impl Foreground {
         let long = frame.width.max(frame.height);
         #[expect(clippy::cast_precision_loss, reason = "0..=255")]
         let opacity: [f32; 256] = std::array::from_fn(|alpha| alpha as f32 / 255.0);
+        // Even, so that it is whole cells of chroma too.
+        let cell = LEAST_CELL.max(long * LEAST_CELL / FINE / 2 * 2);
         Self {
-            frame,
-            // Even, so that it is whole cells of chroma too.
-            cell: LEAST_CELL.max(long * LEAST_CELL / FINE / 2 * 2),
-            chroma_alpha: vec![0; frame.chroma().pixels()],
+            luma: Raster::new(frame, cell),
+            chroma: Raster::new(frame.chroma(), cell / 2),
             greatest: vec![0; frame.chroma().pixels()],
             weights: opacity.map(|opacity| opacity.powi(4)),
             opacity,
             soft: Vec::new(),
+            under: Vec::new(),
+            lends: Vec::new(),
+            columns: Columns::default(),
             cells: Vec::new(),
             blurred: Vec::new(),
-            row: Vec::new(),
         }
     }
 
-    /// Takes the old background out of the colour of soft pixels.
-    pub(super) fn clean(&mut self, planes: &mut Planes<'_>) {
-        let mut chroma_alpha = std::mem::take(&mut self.chroma_alpha);
+    /// Takes the old background out of the colour of soft pixels. `chroma_alpha` is alpha of the pixels of U and V.
+    pub(super) fn clean(&mut self, planes: &mut Planes<'_>, chroma_alpha: &[u8]) {
+        let (luma, chroma) = (self.luma.clone(), self.chroma.clone());
         let mut greatest = std::mem::take(&mut self.greatest);
-        average_by_four(planes.alpha, self.frame, &mut chroma_alpha);
-        greatest_of_four(planes.alpha, self.frame, &mut greatest);
-        let (frame, cell) = (self.frame, self.cell);
-        self.clean_plane(planes.y, [planes.alpha, planes.alpha], frame, cell);
-        // A pixel that is all subject shares its chroma with its neighbours.
-        self.clean_plane(planes.u, [&chroma_alpha, &greatest], frame.chroma(), cell / 2);
-        self.clean_plane(planes.v, [&chroma_alpha, &greatest], frame.chroma(), cell / 2);
-        (self.chroma_alpha, self.greatest) = (chroma_alpha, greatest);
+        widest(
+            #[inline(always)]
+            || {
+                if self.find_soft(planes.alpha, &luma) {
+                    self.clean_plane(planes.y, [planes.alpha, planes.alpha], &luma);
+                }
+                if self.find_soft(chroma_alpha, &chroma) {
+                    // A pixel that is all subject shares its chroma with its neighbours.
+                    greatest_of_four(planes.alpha, luma.size, &mut greatest);
+                    for plane in [&mut *planes.u, &mut *planes.v] {
+                        self.clean_plane(plane, [chroma_alpha, &greatest], &chroma);
+                    }
+                }
+            },
+        );
+        self.greatest = greatest;
     }
 
     /// Pixels whose `greatest` alpha is 255 are not touched.
-    fn clean_plane(&mut self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], size: Size, cell: usize) {
-        let grid = Size { width: size.width.div_ceil(cell), height: size.height.div_ceil(cell) };
-        if !self.find_soft(alpha, size, cell, grid) {
-            return;
-        }
-        self.gather(plane, alpha, size, cell, grid);
-        self.blur(grid);
-        self.apply(plane, [alpha, greatest], size, cell, grid);
+    #[inline(always)]
+    fn clean_plane(&mut self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], raster: &Raster) {
+        self.gather(plane, alpha, raster);
+        self.blur(raster.grid);
+        self.apply(plane, [alpha, greatest], raster);
     }
 
     /// Which cells hold soft pixels, or are near enough to lend them their colours. Whether there are any.
-    fn find_soft(&mut self, alpha: &[u8], size: Size, cell: usize, grid: Size) -> bool {
-        let mut found = false;
-        self.soft.clear();
-        self.soft.resize(grid.pixels(), false);
-        for (y, row) in alpha.chunks_exact(size.width).enumerate() {
-            for (x, part) in row.chunks(cell).enumerate() {
-                if has_soft(part) {
-                    found = true;
-                    let row = y / cell;
-                    for row in row.saturating_sub(REACH + 1)..(row + REACH + 2).min(grid.height) {
-                        let columns = x.saturating_sub(REACH + 1)..(x + REACH + 2).min(grid.width);
-                        self.soft[row * grid.width..][columns].fill(true);
-                    }
-                }
-            }
-        }
-        found
+    #[inline(always)]
+    fn find_soft(&mut self, alpha: &[u8], raster: &Raster) -> bool {
+        self.columns.find_soft(alpha, raster, &mut self.soft);
+        // A pixel lies between the middles of cells, and those are made of others within reach.
+        spread(&self.soft, raster.grid, 1, &mut self.under);
+        spread(&self.under, raster.grid, REACH, &mut self.lends);
+        self.soft.contains(&true)
     }
 
-    fn gather(&mut self, plane: &[u8], alpha: &[u8], size: Size, cell: usize, grid: Size) {
+    #[inline(always)]
+    fn gather(&mut self, plane: &[u8], alpha: &[u8], raster: &Raster) {
+        let Raster { size, cell, grid, .. } = *raster;
         self.cells.clear();
         self.cells.resize(grid.pixels(), [0.0; 6]);
-        let rows = plane.chunks_exact(size.width).zip(alpha.chunks_exact(size.width));
-        for (y, (values, alpha)) in rows.enumerate() {
-            let start = y / cell * grid.width;
-            let cells = self.cells[start..].iter_mut().zip(&self.soft[start..]);
-            for ((values, alpha), (sums, _)) in
-                values.chunks(cell).zip(alpha.chunks(cell)).zip(cells).filter(|(_, (_, near))| **near)
-            {
-                for (&value, &alpha) in values.iter().zip(alpha) {
-                    let (subject, background) =
-                        (self.weights[usize::from(alpha)], self.weights[usize::from(255 - alpha)]);
-                    let (value, alpha) = (f32::from(value), self.opacity[usize::from(alpha)]);
-                    for (sum, term) in sums.iter_mut().zip([
-                        subject,
-                        subject * value,
-                        subject * alpha,
-                        background,
-                        background * value,
-                        background * alpha,
-                    ]) {
-                        *sum += term;
-                    }
+        let bands = plane.chunks(size.width * cell).zip(alpha.chunks(size.width * cell));
+        for (row, (values, alpha)) in bands.enumerate() {
+            let place = row * grid.width;
+            let (lends, soft) = (&self.lends[place..][..grid.width], &self.soft[place..][..grid.width]);
+            for run in runs(lends) {
+                let all = run.start * cell..(run.end * cell).min(size.width);
+                self.columns.add_up(values, alpha, size.width, all.clone());
+                for column in run {
+                    let part = column * cell..((column + 1) * cell).min(size.width);
+                    self.cells[place + column] = if soft[column] {
+                        let rows = values.chunks_exact(size.width).zip(alpha.chunks_exact(size.width));
+                        let rows = rows.map(|(values, alpha)| (&values[part.clone()], &alpha[part.clone()]));
+                        sums_of(rows, &self.weights, &self.opacity)
+                    } else {
+                        let height = values.len() / size.width;
+                        self.columns.sums(part.start - all.start..part.end - all.start, height)
+                    };
                 }
             }
         }
     }
 
     /// Each cell becomes the weighted sum of those around it.
+    #[inline(always)]
     fn blur(&mut self, grid: Size) {
         let Size { width, height } = grid;
-        self.blurred.clear();
         self.blurred.resize(grid.pixels(), [0.0; 6]);
-        for place in (0..grid.pixels()).filter(|&place| self.soft[place]) {
+        for place in (0..grid.pixels()).filter(|&place| self.under[place]) {
             let (x, y) = (place % width, place / width);
             let mut sums = [0.0; 6];
             for row in y.saturating_sub(REACH)..(y + REACH + 1).min(height) {
@@ -156,41 +156,35 @@ impl Foreground {
         }
     }
 
-    fn apply(&mut self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], size: Size, cell: usize, grid: Size) {
-        let between = |place: usize, count: usize| {
-            let place = ((place as f32 + 0.5) / cell as f32 - 0.5).clamp(0.0, (count - 1) as f32);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place within the grid")]
-            let first = place as usize;
-            (first, (first + 1).min(count - 1), place - first as f32)
-        };
-        let columns: Vec<_> = (0..size.width).map(|x| between(x, grid.width)).collect();
+    #[inline(always)]
+    fn apply(&self, plane: &mut [u8], [alpha, greatest]: [&[u8]; 2], raster: &Raster) {
+        let Raster { size, cell, grid, between, parts } = raster;
         let alpha = alpha.chunks_exact(size.width).zip(greatest.chunks_exact(size.width));
         let rows = plane.chunks_exact_mut(size.width).zip(alpha);
         for (y, (values, (alpha, greatest))) in rows.enumerate() {
-            let near = &self.soft[y / cell * grid.width..][..grid.width];
-            let mut is_ready = false;
-            for part in near.iter().enumerate().filter(|(_, near)| **near).map(|(x, _)| x * cell) {
-                for x in part..(part + cell).min(size.width) {
-                    if alpha[x] == 0 || greatest[x] == 255 {
-                        continue;
+            let (upper, lower, down) = between_cells(y, *cell, grid.height);
+            let [upper, lower] = [upper, lower].map(|row| &self.blurred[row * grid.width..][..grid.width]);
+            for run in runs(&self.soft[y / cell * grid.width..][..grid.width]) {
+                let (mut start, end) = (run.start * cell, (run.end * cell).min(size.width));
+                while start < end {
+                    // Pixels between the same two columns of cells.
+                    let (left, right) = between[start];
+                    let count = between[start..end].partition_point(|place| *place == (left, right));
+                    let place = start..start + count;
+                    start += count;
+                    let alphas = [&alpha[place.clone()], &greatest[place.clone()]];
+                    if has_soft(alphas[0]) {
+                        let ends = [left, right].map(|column| mix(&upper[column], &lower[column], down));
+                        fuse(&mut values[place.clone()], alphas, &parts[place], &ends);
                     }
-                    if !is_ready {
-                        let (upper, lower, part) = between(y, grid.height);
-                        let row = |row: usize| &self.blurred[row * grid.width..][..grid.width];
-                        self.row.clear();
-                        let pairs = row(upper).iter().zip(row(lower));
-                        self.row.extend(pairs.map(|(upper, lower)| mix(upper, lower, part)));
-                        is_ready = true;
-                    }
-                    let (left, right, part) = columns[x];
-                    values[x] = fused(values[x], alpha[x], &mix(&self.row[left], &self.row[right], part));
                 }
             }
         }
     }
 }
 
-/// As [`average_by_four`], the greatest of each four.
+/// As [`halve`](crate::scaling::halve), the greatest of each four.
+#[inline(always)]
 fn greatest_of_four(plane: &[u8], size: Size, target: &mut [u8]) {
     let rows = plane.chunks_exact(2 * size.width).zip(target.chunks_exact_mut(size.width / 2));
     for (pair, out) in rows {
@@ -201,29 +195,53 @@ fn greatest_of_four(plane: &[u8], size: Size, target: &mut [u8]) {
     }
 }
 
-/// The subject's part of a pixel.
+/// Takes the background out of pixels that lie between the same sums, each so far from the first of them.
 #[inline(always)]
-fn fused(value: u8, alpha: u8, sums: &Sums) -> u8 {
-    let [subject_weight, subject, subject_alpha, background_weight, background, background_alpha] = *sums;
-    if subject_weight < LEAST_WEIGHT || background_weight < LEAST_WEIGHT {
-        return value;
+fn fuse(values: &mut [u8], [alpha, greatest]: [&[u8]; 2], parts: &[f32], ends: &[Sums; 2]) {
+    let chunks = alpha.chunks(LANES).zip(greatest.chunks(LANES)).zip(parts.chunks(LANES));
+    for (values, ((alpha, greatest), parts)) in values.chunks_mut(LANES).zip(chunks) {
+        if !has_soft(alpha) {
+            continue;
+        }
+        let count = values.len();
+        let (mut some, mut alphas, mut places) = ([0; LANES], [0; LANES], [0.0; LANES]);
+        some[..count].copy_from_slice(values);
+        alphas[..count].copy_from_slice(alpha);
+        places[..count].copy_from_slice(parts);
+        let fused = fused(&some, &alphas, &places, ends);
+        for ((value, fused), (&alpha, &greatest)) in values.iter_mut().zip(fused).zip(alpha.iter().zip(greatest)) {
+            *value = if alpha == 0 || greatest == 255 { *value } else { fused };
+        }
     }
-    let (bright, opaque) = (subject / subject_weight, subject_alpha / subject_weight);
-    let (dim, clear) = (background / background_weight, background_alpha / background_weight);
-    if opaque - clear < LEAST_CONTRAST {
-        return value;
-    }
-    // Where an edge is wide both means are mixtures of both colours, by known parts: they are told apart.
-    let slope = (bright - dim) / (opaque - clear);
-    let subject = (bright + slope * (1.0 - opaque)).clamp(0.0, 255.0);
-    let background = (dim - slope * clear).clamp(0.0, 255.0);
-    let alpha = f32::from(alpha) / 255.0;
-    let own = subject + alpha * (f32::from(value) - alpha * subject - (1.0 - alpha) * background);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-    let rounded = (own + 0.5) as u8;
-    rounded
 }
 
+/// The subject's part of pixels.
+#[inline(always)]
+fn fused(values: &[u8; LANES], alpha: &[u8; LANES], parts: &[f32; LANES], [one, other]: &[Sums; 2]) -> [u8; LANES] {
+    let mut fused = [0; LANES];
+    for n in 0..LANES {
+        let sums = mix(one, other, parts[n]);
+        let [subject_weight, subject, subject_alpha, background_weight, background, background_alpha] = sums;
+        let (bright, opaque) = (subject / subject_weight, subject_alpha / subject_weight);
+        let (dim, clear) = (background / background_weight, background_alpha / background_weight);
+        // Where an edge is wide both means are mixtures of both colours, by known parts: they are told apart.
+        let slope = (bright - dim) / (opaque - clear);
+        let subject = (bright + slope * (1.0 - opaque)).clamp(0.0, 255.0);
+        let background = (dim - slope * clear).clamp(0.0, 255.0);
+        let (value, alpha) = (f32::from(values[n]), f32::from(alpha[n]) / 255.0);
+        let own = subject + alpha * (value - alpha * subject - (1.0 - alpha) * background);
+        // Of all lanes at once, so without a branch; what was divided by nothing is not used.
+        let is_known =
+            (subject_weight >= LEAST_WEIGHT) & (background_weight >= LEAST_WEIGHT) & (opaque - clear >= LEAST_CONTRAST);
+        let own = if is_known { own + 0.5 } else { value };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
+        let rounded = own as u8;
+        fused[n] = rounded;
+    }
+    fused
+}
+
+#[inline(always)]
 fn add(sums: &mut Sums, other: &Sums, weight: f32) {
     sums.iter_mut().zip(other).for_each(|(sum, other)| *sum += weight * other);
 }
@@ -237,6 +255,7 @@ fn mix(one: &Sums, other: &Sums, part: f32) -> Sums {
 mod tests {
     use super::*;
     use crate::frame::Frame;
+    use crate::scaling::halve;
 
     const SIZE: Size = Size { width: 128, height: 64 };
 
@@ -248,7 +267,7 @@ mod tests {
             *alpha = ((80.0 - (place % SIZE.width) as f32) / 32.0 * 255.0).clamp(0.0, 255.0) as u8;
         }
         let mut chroma_alpha = vec![0; SIZE.chroma().pixels()];
-        average_by_four(planes.alpha, SIZE, &mut chroma_alpha);
+        halve(planes.alpha, SIZE, &mut chroma_alpha);
         let paint = |plane: &mut [u8], alpha: &[u8], own: u8, old: u8| {
             for (value, &alpha) in plane.iter_mut().zip(alpha) {
                 let alpha = f32::from(alpha) / 255.0;
@@ -261,12 +280,18 @@ mod tests {
         frame
     }
 
+    fn clean(planes: &mut Planes<'_>) {
+        let mut chroma_alpha = vec![0; SIZE.chroma().pixels()];
+        halve(planes.alpha, SIZE, &mut chroma_alpha);
+        Foreground::new(SIZE).clean(planes, &chroma_alpha);
+    }
+
     #[test]
     fn the_old_background_does_not_shine_through_soft_edges() {
         let (own, old) = ([180, 90, 160], [40, 200, 60]);
         let mut frame = blended(own, old);
         let (mut planes, _) = frame.planes_and_matte();
-        Foreground::new(SIZE).clean(&mut planes);
+        clean(&mut planes);
         for (value, &alpha) in planes.y.iter().zip(&*planes.alpha).filter(|(_, alpha)| **alpha > 16) {
             // As much as is seen of it. Untouched it would be off by 35 in the middle of the edge.
             let seen = f32::from(value.abs_diff(own[0])) * f32::from(alpha) / 255.0;
@@ -289,7 +314,7 @@ mod tests {
         }
         let before = frame.yuv().to_vec();
         let (mut planes, _) = frame.planes_and_matte();
-        Foreground::new(SIZE).clean(&mut planes);
+        clean(&mut planes);
         let sure = planes.alpha.iter().map(|&alpha| alpha == 0 || alpha == 255).collect::<Vec<_>>();
         assert!(frame.yuv().iter().zip(&before).zip(sure).all(|((now, then), sure)| !sure || now == then));
     }

@@ -3,6 +3,7 @@
 use rotoless_contract::spec::Rgb;
 
 use crate::frame::Planes;
+use crate::lanes::widest;
 
 /// A colour in BT.709, limited range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,10 +46,17 @@ pub(super) fn picture_under(picture: &[u8], planes: &mut Planes<'_>, chroma_alph
 
 #[inline(always)]
 fn mix(plane: &mut [u8], alpha: &[u8], under: impl Iterator<Item = u8>) {
-    for ((value, &alpha), under) in plane.iter_mut().zip(alpha).zip(under) {
-        let (alpha, under) = (u32::from(alpha), u32::from(under));
-        let sum = u32::from(*value) * alpha + under * (255 - alpha) + 128;
-        // Rounded division by 255, without a division.
-        *value = ((sum + (sum >> 8)) >> 8) as u8;
-    }
+    widest(
+        #[inline(always)]
+        || {
+            for ((value, &alpha), under) in plane.iter_mut().zip(alpha).zip(under) {
+                let (alpha, under) = (u16::from(alpha), u16::from(under));
+                // At most 255 · 255 + 128 and 1/256 of that: nothing wraps.
+                let over = u16::from(*value).wrapping_mul(alpha);
+                let sum = over.wrapping_add(under.wrapping_mul(255_u16.wrapping_sub(alpha))).wrapping_add(128);
+                // Rounded division by 255, without a division.
+                *value = (sum.wrapping_add(sum >> 8) >> 8) as u8;
+            }
+        },
+    );
 }

@@ -1,6 +1,7 @@
 //! Planes on a small grid, moved along the picture's motion, and how alike the picture is there.
 
 use crate::frame::Size;
+use crate::lanes::widest;
 use crate::motion::{Field, STEP};
 
 /// Longer side of the grid, px: large enough for a limb, small enough to cost a few ms.
@@ -34,14 +35,19 @@ pub(crate) fn move_along<T: Copy + Default>(field: &Field, grid: Size, from: &[T
         for y in y..(y + STEP).min(height) {
             let from_y = y.saturating_add_signed(found.y.into()).min(height - 1);
             let (start, place) = (from_y * width + from_x, y * width + x);
-            if let (Some(from), Some(to)) = (from.get(start..start + length), to.get_mut(place..place + length)) {
-                to.copy_from_slice(from);
+            let (Some(from), Some(to)) = (from.get(start..start + length), to.get_mut(place..place + length)) else {
+                continue;
+            };
+            match (<&[T; STEP]>::try_from(from), <&mut [T; STEP]>::try_from(&mut *to)) {
+                // Most are as long: a move and not a call.
+                (Ok(from), Ok(to)) => *to = *from,
+                _ => to.copy_from_slice(from),
             }
         }
     }
 }
 
-/// How unlike two luma planes are around each place. The buffers are kept.
+/// How unlike two luma planes are around each place, at most 255 times the window. The buffers are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Unlike {
     /// Of a row, and beyond its ends.
@@ -54,6 +60,15 @@ pub(crate) struct Unlike {
 impl Unlike {
     /// Sums of absolute differences; see [`likeness`].
     pub(crate) fn measure(&mut self, grid: Size, now: &[u8], then: &[u8]) -> &[u16] {
+        widest(
+            #[inline(always)]
+            || self.sum_up(grid, now, then),
+        );
+        &self.sums
+    }
+
+    #[inline(always)]
+    fn sum_up(&mut self, grid: Size, now: &[u8], then: &[u8]) {
         let Size { width, height } = grid;
         self.rows.resize(width * height, 0);
         let rows = self.rows.chunks_exact_mut(width);
@@ -61,12 +76,14 @@ impl Unlike {
             // Outside of the frame it is as at its border.
             let border = |place: usize| u16::from(now[place].abs_diff(then[place]));
             self.padded.clear();
-            self.padded.resize(WINDOW, border(0));
-            self.padded.extend(now.iter().zip(then).map(|(now, then)| u16::from(now.abs_diff(*then))));
+            self.padded.resize(width + WINDOW, border(0));
             self.padded.resize(width + 2 * WINDOW, border(width - 1));
+            for ((out, now), then) in self.padded[WINDOW..].iter_mut().zip(now).zip(then) {
+                *out = u16::from(now.abs_diff(*then));
+            }
             sums.copy_from_slice(&self.padded[..width]);
             for shift in 1..=2 * WINDOW {
-                sums.iter_mut().zip(&self.padded[shift..]).for_each(|(sum, value)| *sum += value);
+                sums.iter_mut().zip(&self.padded[shift..]).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
             }
         }
         self.sums.resize(width * height, 0);
@@ -74,10 +91,11 @@ impl Unlike {
             out.fill(0);
             for dy in 0..=2 * WINDOW {
                 let from = (y + dy).saturating_sub(WINDOW).min(height - 1) * width;
-                out.iter_mut().zip(&self.rows[from..from + width]).for_each(|(out, value)| *out += value);
+                out.iter_mut()
+                    .zip(&self.rows[from..from + width])
+                    .for_each(|(out, value)| *out = out.wrapping_add(*value));
             }
         }
-        &self.sums
     }
 }
 

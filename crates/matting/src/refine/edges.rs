@@ -13,6 +13,7 @@ use super::between;
 use super::near::{CHUNK, Near, chunks_of};
 use crate::error::EngineError;
 use crate::frame::{Planes, Size, has_soft};
+use crate::lanes::widest;
 use crate::scaling::Scaler;
 
 /// Longer side of the grid, px.
@@ -101,22 +102,32 @@ impl Edges {
 
     /// Refines the frame's alpha.
     pub(crate) fn refine(&mut self, planes: &mut Planes<'_>) -> Result<(), EngineError> {
-        if !self.find_band(planes.alpha) {
+        let found = widest(
+            #[inline(always)]
+            || self.find_band(planes.alpha),
+        );
+        if !found {
             return Ok(());
         }
         let (frame, chroma) = (self.frame, self.frame.chroma());
         let [y, u, v, alpha] = &mut self.small;
-        self.scaler.plane(planes.y, frame, y, self.grid)?;
-        self.scaler.plane(planes.u, chroma, u, self.grid)?;
-        self.scaler.plane(planes.v, chroma, v, self.grid)?;
-        self.scaler.plane(planes.alpha, frame, alpha, self.grid)?;
-        self.find_forms();
-        self.smooth_forms();
-        self.apply(planes);
+        self.scaler.on_grid(frame, (planes.y, frame), y, self.grid)?;
+        self.scaler.on_grid(frame, (planes.u, chroma), u, self.grid)?;
+        self.scaler.on_grid(frame, (planes.v, chroma), v, self.grid)?;
+        self.scaler.on_grid(frame, (planes.alpha, frame), alpha, self.grid)?;
+        widest(
+            #[inline(always)]
+            || {
+                self.find_forms();
+                self.smooth_forms();
+                self.apply(planes);
+            },
+        );
         Ok(())
     }
 
     /// Marks what soft pixels ask for. Whether there are any.
+    #[inline(always)]
     fn find_band(&mut self, alpha: &[u8]) -> bool {
         self.asked.clear();
         let mut found = false;
@@ -142,6 +153,7 @@ impl Edges {
         found
     }
 
+    #[inline(always)]
     fn find_forms(&mut self) {
         let (height, stride) = (self.grid.height, self.row.len());
         let mut ready = 0;
@@ -177,6 +189,7 @@ impl Edges {
     }
 
     /// One row's products, summed along it, into the ring.
+    #[inline(always)]
     fn multiply(&mut self, row: usize) {
         let width = self.grid.width;
         let slot = row % self.ring.len();
@@ -207,6 +220,7 @@ impl Edges {
     }
 
     /// Means of the forms around each place that is asked for.
+    #[inline(always)]
     fn smooth_forms(&mut self) {
         let (Size { width, height }, stride) = (self.grid, self.row.len());
         let mut sum = vec![0.0; stride];
@@ -235,6 +249,7 @@ impl Edges {
         }
     }
 
+    #[inline(always)]
     fn apply(&mut self, planes: &mut Planes<'_>) {
         let (width, chroma_width) = (self.frame.width, self.frame.width / 2);
         for y in 0..self.frame.height {
@@ -264,6 +279,7 @@ impl Edges {
     }
 
     /// The forms of a row of the frame between two of the grid, in a chunk and at the column after it.
+    #[inline(always)]
     fn mix_rows(&mut self, upper: usize, part: f32, chunk: usize) {
         let stride = self.row.len();
         let lower = (upper + 1).min(self.grid.height - 1);
@@ -302,6 +318,7 @@ fn refined(own: u8, colour: [u8; 3], form: [f32; TERMS]) -> u8 {
 }
 
 /// Sums of all values within [`REACH`].
+#[inline(always)]
 fn sum_along(from: &[f32], to: &mut [f32]) {
     to.copy_from_slice(from);
     for shift in 1..=REACH.min(from.len().saturating_sub(1)) {

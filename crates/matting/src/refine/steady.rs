@@ -13,6 +13,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Size;
+use crate::lanes::widest;
 use crate::motion::Field;
 use crate::refine::along::{Unlike, likeness, move_along};
 
@@ -127,13 +128,18 @@ impl Steadier {
         std::mem::swap(trace, &mut self.moved);
         trace.luma.clone_from(&look.luma);
         let state = trace.mean.iter_mut().zip(&mut trace.soft).zip(&mut trace.weight);
-        for ((((mean, soft), weight), &own), &unlike) in state.zip(&look.matte).zip(unlike) {
-            let other = DECAY * likeness(unlike) * *weight;
-            let all = 1.0 + other;
-            *mean = (own + other * *mean) / all;
-            *soft = (own * (1.0 - own) + other * *soft) / all;
-            *weight = all;
-        }
+        widest(
+            #[inline(always)]
+            || {
+                for ((((mean, soft), weight), &own), &unlike) in state.zip(&look.matte).zip(unlike) {
+                    let other = DECAY * likeness(unlike) * *weight;
+                    let all = 1.0 + other;
+                    *mean = (own + other * *mean) / all;
+                    *soft = (own * (1.0 - own) + other * *soft) / all;
+                    *weight = all;
+                }
+            },
+        );
     }
 
     /// Moves a trace along the field into `moved`.

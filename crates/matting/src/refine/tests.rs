@@ -154,3 +154,18 @@ fn edges_follow_the_picture_and_what_is_sure_stays() {
         assert!((*then != 0 && *then != 255) || now == then);
     }
 }
+
+#[test]
+fn every_processor_refines_the_same_bits() {
+    let soft = |column: usize, row: usize, inside: bool| {
+        let edge = (column * 13 + row * 7) % 29;
+        if inside { 1.0 - edge as f32 / 90.0 } else { edge as f32 / 80.0 }
+    };
+    let all = || {
+        let frames = refined(Techniques::ALL, (0..5).map(|n| frame(20 + 2 * n, soft)).collect());
+        frames.iter().map(|frame| (frame.alpha().to_vec(), frame.score)).collect::<Vec<_>>()
+    };
+    let found = all();
+    assert!(found.iter().any(|(alpha, _)| crate::frame::has_soft(alpha)));
+    assert!(found == crate::lanes::tests::plain(all));
+}
