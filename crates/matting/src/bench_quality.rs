@@ -146,11 +146,8 @@ fn measure_clip(
     let limits = MediaLimits::default();
     let probe = engine.probe(clip, &limits)?;
     let (output, kept) = (order.work_dir.join("bench-output"), order.work_dir.join("bench-matte.mkv"));
-    let task = Task {
-        limits,
-        matte: MatteUse::Keep(&kept),
-        ..bench::task((clip, &probe), &spec, &output, order.work_dir)
-    };
+    let task =
+        Task { limits, matte: MatteUse::Keep(&kept), ..bench::task((clip, &probe), &spec, &output, order.work_dir) };
     let plan = Plan::of(&task, engine.threads());
     let cache = |kind: &str| order.mattes.map(|directory| directory.join(format!("{name}-{model}-{kind}.f32")));
 

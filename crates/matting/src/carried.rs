@@ -142,8 +142,7 @@ impl Carrier {
     fn keep(&mut self, frame: &mut Frame, turn: Turn) {
         let key = self.spare.pop();
         let luma = Pyramid::new(self.small);
-        let mut key =
-            key.unwrap_or(Key { number: 0, turn, luma, matte: Vec::new(), closer: Vec::new() });
+        let mut key = key.unwrap_or(Key { number: 0, turn, luma, matte: Vec::new(), closer: Vec::new() });
         (key.number, key.turn) = (frame.number, turn);
         key.luma.fill(&frame.small);
         key.matte.clone_from(&frame.matte);

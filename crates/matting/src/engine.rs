@@ -22,7 +22,7 @@ use crate::pipeline::Made;
 use crate::plan::Plan;
 use crate::probe::{self, Probe};
 use crate::quality;
-use crate::registry::{ModelEntry, Registry, Work};
+use crate::registry::{ModelEntry, Registry};
 use crate::segments::Segments;
 use crate::techniques::Techniques;
 use crate::tools::Tools;

@@ -133,7 +133,9 @@ impl Cell {
     fn mixed(&self, other: &Self, part: f32) -> Self {
         let mix = |one: f32, other: f32| one + (other - one) * part;
         Self {
-            places: std::array::from_fn(|n| std::array::from_fn(|axis| mix(self.places[n][axis], other.places[n][axis]))),
+            places: std::array::from_fn(|n| {
+                std::array::from_fn(|axis| mix(self.places[n][axis], other.places[n][axis]))
+            }),
             weights: std::array::from_fn(|n| mix(self.weights[n], other.weights[n])),
             trust: mix(self.trust, other.trust),
         }

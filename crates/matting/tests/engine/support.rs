@@ -258,7 +258,8 @@ pub(crate) fn lingering_engine(bench: &Bench) -> Engine {
 pub(crate) fn carrying_engine(bench: &Bench, every: u32, closer_looks: u32) -> Engine {
     let model = tiny::luma_threshold_model(0.5, 8.0);
     let entry = tiny::registry_entry("free", Some(Model::Human), "free.onnx", &model);
-    let entry = entry.replace("[model.input]", &format!("every = {every}\ncloser_looks = {closer_looks}\n[model.input]"));
+    let entry =
+        entry.replace("[model.input]", &format!("every = {every}\ncloser_looks = {closer_looks}\n[model.input]"));
     engine_of(bench, tools(), Compute::default(), ("free.onnx", &model, &entry))
 }
 
