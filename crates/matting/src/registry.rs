@@ -87,7 +87,7 @@ pub struct MatteSpec {
     pub downsample_ratio: Option<String>,
     /// It is run on every so-manyth frame; the mattes between are carried by motion. 1 for the family recurrent.
     pub every: u32,
-    /// Regions of its subject that a still model is shown beside the whole frame, at most; each costs a run.
+    /// Regions of its subject that a still model is shown, at most: beside each whole frame, or by turns with it.
     pub closer_looks: u32,
 }
 
@@ -365,12 +365,7 @@ impl Registry {
     fn complete(self, origin: String) -> Result<Self, RegistryError> {
         let mut problems = raw::clashes(&self.models, &self.runtimes);
         problems.extend(grounding::dangling(&self.models));
-        let unknown = |entry: &&ModelEntry| entry.published.as_ref().is_some_and(|name| self.by_name(name).is_none());
-        problems.extend(self.models.iter().filter(unknown).map(|entry| Problem {
-            entry: format!("model {}", entry.name),
-            field: "published".to_owned(),
-            what: "names no model".to_owned(),
-        }));
+        problems.extend(findings::unpublished(&self.models));
         if problems.is_empty() { Ok(self) } else { Err(RegistryError::Invalid { origin, problems }) }
     }
 

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use super::{InstalledFile, Problem, REGISTRY_FILE};
+use super::{InstalledFile, ModelEntry, Problem, REGISTRY_FILE};
 
 /// Collects the problems of one entry.
 pub(super) struct Findings<'a> {
@@ -91,4 +91,15 @@ pub(super) fn is_npm_name(text: &str) -> bool {
         Some(scoped) => scoped.split_once('/').is_some_and(|(scope, name)| is_plain_name(scope) && is_plain_name(name)),
         None => is_plain_name(text),
     }
+}
+
+/// Entries whose graph as published is no entry.
+pub(super) fn unpublished(models: &[ModelEntry]) -> impl Iterator<Item = Problem> {
+    let is_there = |name: &String| models.iter().any(|entry| entry.name == *name);
+    let dangling = move |entry: &&ModelEntry| entry.published.as_ref().is_some_and(|name| !is_there(name));
+    models.iter().filter(dangling).map(|entry| Problem {
+        entry: format!("model {}", entry.name),
+        field: "published".to_owned(),
+        what: "names no model".to_owned(),
+    })
 }
