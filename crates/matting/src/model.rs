@@ -61,7 +61,7 @@ pub(crate) trait Matter: Send {
         1
     }
 
-    /// Whether it looks at the whole frame and closer at a part of it by turns ([`Turn`]).
+    /// Whether it looks at the whole frame and closer at a part of it by turns ([`crate::frame::Turn`]).
     fn takes_turns(&self) -> bool {
         false
     }
