@@ -140,10 +140,12 @@ impl Carrier {
 
     /// Remembers a frame that the model saw.
     fn keep(&mut self, frame: &mut Frame, turn: Turn) {
-        let key = self.spare.pop();
-        let luma = Pyramid::new(self.small);
-        let mut key = key.unwrap_or(Key { number: 0, turn, luma, matte: Vec::new(), closer: Vec::new() });
-        (key.number, key.turn) = (frame.number, turn);
+        let number = frame.number;
+        let mut key = self.spare.pop().unwrap_or_else(|| {
+            let luma = Pyramid::new(self.small);
+            Key { number, turn, luma, matte: Vec::new(), closer: Vec::new() }
+        });
+        (key.number, key.turn) = (number, turn);
         key.luma.fill(&frame.small);
         key.matte.clone_from(&frame.matte);
         std::mem::swap(&mut key.closer, &mut frame.closer);

@@ -66,8 +66,9 @@ impl Draw {
         let blocks = Field::size_for(self.small);
         let is_seen = whole.fields.iter().all(Option::is_none);
         whole.cells(scale, blocks, &mut self.cells[0]);
-        if let Some(closer) = &closer {
-            closer.cells(scale, blocks, &mut self.cells[1]);
+        match &closer {
+            Some(closer) => closer.cells(scale, blocks, &mut self.cells[1]),
+            None => self.cells[1].clear(),
         }
         for (y, out) in matte.chunks_exact_mut(self.matte.width.max(1)).enumerate() {
             let (upper, lower, part) = between(y, self.matte.height, self.small.height, blocks.height);

@@ -56,23 +56,57 @@ pub(super) struct AttentiveMatter {
     looks: usize,
     cropper: Cropper,
     state: AttentionState,
-    first: Vec<f32>,
-    grid: Vec<f32>,
+    first: FirstLook,
+    /// From mattes of this size to the grid.
+    whole_to_grid: Option<(Size, MatteScaler)>,
+}
+
+/// A look at the whole frame: its matte, and the same on the grid.
+#[derive(Default)]
+pub(super) struct FirstLook {
+    pub(super) grid: Vec<f32>,
+    found: Vec<f32>,
     scalers: Option<Scalers>,
 }
 
-/// For frames of one size.
+/// For mattes of one size.
 struct Scalers {
     whole: Size,
     to_whole: MatteScaler,
     to_grid: MatteScaler,
-    whole_to_grid: MatteScaler,
+}
+
+impl FirstLook {
+    /// Sizes are of the model's picture and of the matte.
+    pub(super) fn take(
+        &mut self,
+        still: &mut NetworkMatter,
+        sight: Sight<'_>,
+        [picture, whole]: [Size; 2],
+        matte: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        still.infer(sight.picture, picture, &mut self.found)?;
+        let scalers = self.scalers.take().filter(|scalers| scalers.whole == whole);
+        let scalers = self.scalers.insert(scalers.unwrap_or_else(|| Scalers {
+            whole,
+            to_whole: MatteScaler::new(picture, whole),
+            to_grid: MatteScaler::new(picture, GRID),
+        }));
+        scalers.to_grid.scale(&self.found, &mut self.grid)?;
+        scalers.to_whole.scale(&self.found, matte)
+    }
+}
+
+/// Whether a matte that another run saw last is one on the grid.
+pub(super) fn check_last(last: &[f32]) -> Result<(), EngineError> {
+    let fits = [0, GRID.pixels()].contains(&last.len());
+    if fits { Ok(()) } else { Err(broken_handover(&"its last matte is of another size")) }
 }
 
 impl AttentiveMatter {
     pub(super) fn new(still: NetworkMatter, looks: usize) -> Self {
-        let (first, grid) = (Vec::new(), Vec::new());
-        Self { still, looks, cropper: Cropper::default(), state: AttentionState::default(), first, grid, scalers: None }
+        let (state, first) = (AttentionState::default(), FirstLook::default());
+        Self { still, looks, cropper: Cropper::default(), state, first, whole_to_grid: None }
     }
 }
 
@@ -100,24 +134,17 @@ impl Matter for AttentiveMatter {
     }
 
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.still.infer(sight.picture, picture, &mut self.first)?;
         let whole = self.matte_size(sight.size);
-        let scalers = self.scalers.take().filter(|scalers| scalers.whole == whole);
-        let scalers = self.scalers.insert(scalers.unwrap_or_else(|| Scalers {
-            whole,
-            to_whole: MatteScaler::new(picture, whole),
-            to_grid: MatteScaler::new(picture, GRID),
-            whole_to_grid: MatteScaler::new(whole, GRID),
-        }));
-        scalers.to_grid.scale(&self.first, &mut self.grid)?;
-        for (now, before) in self.grid.iter_mut().zip(&self.state.last) {
+        self.first.take(&mut self.still, sight, [picture, whole], matte)?;
+        for (now, before) in self.first.grid.iter_mut().zip(&self.state.last) {
             *now = now.max(*before);
         }
-        scalers.to_whole.scale(&self.first, matte)?;
-        for region in regions(&self.grid, sight.size).iter().take(self.looks) {
+        for region in regions(&self.first.grid, sight.size).iter().take(self.looks) {
             self.cropper.add(region, sight, &mut self.still, whole, matte, fused)?;
         }
-        scalers.whole_to_grid.scale(matte, &mut self.state.last)
+        let to_grid = self.whole_to_grid.take().filter(|(size, _)| *size == whole);
+        let (_, to_grid) = self.whole_to_grid.insert(to_grid.unwrap_or_else(|| (whole, MatteScaler::new(whole, GRID))));
+        to_grid.scale(matte, &mut self.state.last)
     }
 
     fn every(&self) -> u32 {
@@ -134,9 +161,7 @@ impl Matter for AttentiveMatter {
 
     fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError> {
         let state: AttentionState = from_bytes(saved)?;
-        if ![0, GRID.pixels()].contains(&state.last.len()) {
-            return Err(broken_handover(&"its last matte is of another size"));
-        }
+        check_last(&state.last)?;
         self.state = state;
         Ok(())
     }

@@ -9,15 +9,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attention::{GRID, THERE, regions};
+use super::attention::{FirstLook, GRID, THERE, check_last, regions};
 use super::crop::Cropper;
 use super::found::Region;
 use super::{Matter, NetworkMatter, Stopper, from_bytes, scaled_to, to_bytes};
 use crate::error::EngineError;
 use crate::frame::{Closer, Frame, Sight, Size, Turn};
-use crate::pipeline::stretch::broken_handover;
 use crate::registry::InputSpec;
-use crate::scaling::MatteScaler;
 
 /// The longer side of a matte, px: about what a look at a region can resolve.
 const MAX_MATTE_SIDE: usize = 640;
@@ -42,36 +40,12 @@ pub(super) struct TurningMatter {
     looks: usize,
     cropper: Cropper,
     state: TurnState,
-    first: Vec<f32>,
-    grid: Vec<f32>,
-    scalers: Option<Scalers>,
-}
-
-/// For frames of one size.
-struct Scalers {
-    whole: Size,
-    to_whole: MatteScaler,
-    to_grid: MatteScaler,
+    first: FirstLook,
 }
 
 impl TurningMatter {
     pub(super) fn new(still: NetworkMatter, looks: usize) -> Self {
-        let (first, grid) = (Vec::new(), Vec::new());
-        Self { still, looks, cropper: Cropper::default(), state: TurnState::default(), first, grid, scalers: None }
-    }
-
-    /// The matte of the whole frame, and the same on the grid.
-    fn look_at_all(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.still.infer(sight.picture, picture, &mut self.first)?;
-        let whole = self.matte_size(sight.size);
-        let scalers = self.scalers.take().filter(|scalers| scalers.whole == whole);
-        let scalers = self.scalers.insert(scalers.unwrap_or_else(|| Scalers {
-            whole,
-            to_whole: MatteScaler::new(picture, whole),
-            to_grid: MatteScaler::new(picture, GRID),
-        }));
-        scalers.to_grid.scale(&self.first, &mut self.grid)?;
-        scalers.to_whole.scale(&self.first, matte)
+        Self { still, looks, cropper: Cropper::default(), state: TurnState::default(), first: FirstLook::default() }
     }
 
     /// What is seen of the regions whose turn it is; `seen` is where the subject may be.
@@ -127,7 +101,8 @@ impl Matter for TurningMatter {
     }
 
     fn matte(&mut self, sight: Sight<'_>, picture: Size, matte: &mut Vec<f32>) -> Result<(), EngineError> {
-        self.look_at_all(sight, picture, matte)
+        let whole = self.matte_size(sight.size);
+        self.first.take(&mut self.still, sight, [picture, whole], matte)
     }
 
     /// Whole frames first: a region is looked at where the subject was before it and will be after it.
@@ -135,10 +110,10 @@ impl Matter for TurningMatter {
         let mut seen = std::mem::take(&mut self.state.last);
         for frame in frames.iter_mut().filter(|frame| frame.turn.is_some_and(Turn::sees_whole)) {
             let (sight, matte) = frame.sight_and_matte();
-            self.look_at_all(sight, picture, matte)?;
+            self.matte(sight, picture, matte)?;
             seen.resize(GRID.pixels(), 0.0);
-            seen.iter_mut().zip(&self.grid).for_each(|(seen, now)| *seen = seen.max(*now));
-            self.state.last.clone_from(&self.grid);
+            seen.iter_mut().zip(&self.first.grid).for_each(|(seen, now)| *seen = seen.max(*now));
+            self.state.last.clone_from(&self.first.grid);
         }
         for frame in frames.iter_mut().filter(|frame| frame.turn.is_some_and(Turn::looks_closer)) {
             let mut closer = std::mem::take(&mut frame.closer);
@@ -163,9 +138,7 @@ impl Matter for TurningMatter {
 
     fn restore(&mut self, saved: &[u8]) -> Result<(), EngineError> {
         let state: TurnState = from_bytes(saved)?;
-        if ![0, GRID.pixels()].contains(&state.last.len()) {
-            return Err(broken_handover(&"its last matte is of another size"));
-        }
+        check_last(&state.last)?;
         self.state = state;
         Ok(())
     }
