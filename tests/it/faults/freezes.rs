@@ -18,7 +18,7 @@ use crate::world::{Options, in_a_world};
 const WORKER_WOKEN: [&str; 1] = ["report had no success"];
 
 /// Long enough that a heartbeat finds it in the middle of its inference.
-const LONG: Clip = Clip { width: 320, height: 180, fps: 25, seconds: 6 };
+const LONG: Clip = Clip { width: 640, height: 360, fps: 25, seconds: 6 };
 const FROZEN: usize = 4;
 
 /// K8, TW-13, G-10, G-11, G-19: stopped in the inference, before the manifest, before the report, before the delete;

@@ -16,7 +16,7 @@ use crate::world::media::Clip;
 use crate::world::{Options, World, models, processes};
 
 /// Long enough to be found in the middle of its inference.
-const LONG: Clip = Clip { width: 320, height: 180, fps: 25, seconds: 6 };
+const LONG: Clip = Clip { width: 640, height: 360, fps: 25, seconds: 6 };
 /// Leases here last 6 s.
 const LEASE: Duration = Duration::from_secs(6);
 /// A job in the middle of its inference, and who has it.
